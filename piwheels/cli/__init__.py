@@ -1,0 +1,1 @@
+"""One module per command: the only composition root and the only reader of configuration."""

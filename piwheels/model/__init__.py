@@ -1,0 +1,1 @@
+"""Values that every part speaks of. Imports nothing of the project."""

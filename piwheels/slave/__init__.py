@@ -1,0 +1,1 @@
+"""The builder: session, sandbox, build environments, uploader."""

@@ -1,0 +1,1 @@
+"""The schema and every SQL statement, as text found by name."""
