@@ -1,0 +1,48 @@
+"""What administrators' tools ask of the admin service: one request, one reply."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from voluptuous import Length
+
+from piwheels.protocol.codec import Vocabulary
+from piwheels.protocol.fields import Line, PackageName, VersionText
+
+Alias = Annotated[str, Length(min=1, max=255)]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Build *package*: the versions that *specifier* admits (PEP 440), the newest of them.
+
+    skip: None leaves it as it is, "" unskips, any other text is the reason to skip.
+    """
+
+    package: PackageName
+    specifier: Line = ""
+    skip: Line | None = None
+    description: Line = ""
+    aliases: Annotated[tuple[Alias, ...], Length(max=100)] = ()
+    is_dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Done. version: that is wanted now. is_news: whether anything changed."""
+
+    package: PackageName
+    version: VersionText
+    is_news: bool
+    warnings: Annotated[tuple[Line, ...], Length(max=20)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Not done, for *reason*; nothing changed. hint: the next step."""
+
+    reason: Line
+    hint: Line = ""
+
+
+FROM_TOOL = Vocabulary(Add)
+FROM_ADMIN = Vocabulary(Added, Failed)

@@ -1,0 +1,82 @@
+"""What the status service tells monitors: the whole farm, now."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from voluptuous import Length
+
+from piwheels.protocol.codec import Vocabulary
+from piwheels.protocol.fields import Count, Label, Line, PackageName, Seconds, VersionText
+
+
+@dataclass(frozen=True, slots=True)
+class SlaveStatus:
+    """A slave. state: idle, building, gone; task: what it builds, or why it gets no work."""
+
+    label: Label
+    target: Label
+    state: Label
+    task: Line
+    last_seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A build in progress."""
+
+    build_id: Count
+    package: PackageName
+    version: VersionText
+    target: Label
+    slave: Label
+    phase: Line
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The head of a queue. not_before: None, or when a retry may start at the earliest."""
+
+    package: PackageName
+    version: VersionText
+    target: Label
+    not_before: datetime | None = None
+    cause: Line = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A build that ended. log: its public path. files: names of what it published."""
+
+    build_id: Count
+    package: PackageName
+    version: VersionText
+    target: Label
+    outcome: Line
+    seconds: Seconds
+    kind: Line
+    cause: Line
+    fix: Line
+    log: Line
+    files: Annotated[tuple[Line, ...], Length(max=20)] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """The farm at *moment*. queued: builds that wait in all; waiting: the first of them.
+
+    pages: page jobs still to do.
+
+    """
+
+    moment: datetime
+    queued: Count
+    pages: Count
+    waiting: Annotated[tuple[Waiting, ...], Length(max=100)]
+    running: Annotated[tuple[Running, ...], Length(max=2_000)]
+    ended: Annotated[tuple[Ended, ...], Length(max=100)]
+    slaves: Annotated[tuple[SlaveStatus, ...], Length(max=2_000)]
+
+
+FROM_STATUS = Vocabulary(Farm)
