@@ -9,9 +9,9 @@ from piwheels.transport.sockets import (
     Caller,
     Listener,
     Mailbox,
-    Receiver,
+    Subscriber,
     Talker,
     Waiter,
 )
 
-__all__ = ["Broadcaster", "Caller", "Listener", "Mailbox", "Receiver", "Talker", "Waiter"]
+__all__ = ["Broadcaster", "Caller", "Listener", "Mailbox", "Subscriber", "Talker", "Waiter"]

@@ -3,7 +3,7 @@
 Caller     asks and waits for the answer; survives lost answers     (slaves, tools)
 Talker     says and hears at will                                   (file senders)
 Listener   hears many callers or talkers, answers each              (services)
-Broadcaster, Receiver   one says, all hear                          (status)
+Broadcaster, Subscriber one says, all hear                          (status)
 Mailbox    wakes another thread of the same process
 Waiter     waits for any of them, and for plain file descriptors
 """
@@ -31,9 +31,9 @@ class _Socket:
 
     def __init__(self, kind: int) -> None:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
-        self.socket.linger = 0
-        self.socket.ipv6 = True
-        self.socket.maxmsgsize = LARGEST_FRAME
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.IPV6, 1)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_FRAME)
         self.socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         self.socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_SECONDS)
         self.socket.setsockopt(zmq.HEARTBEAT_IVL, KEEPALIVE_SECONDS * 1000)
@@ -59,7 +59,7 @@ class _Socket:
             ) from error
         if address.startswith("ipc://"):
             Path(address.removeprefix("ipc://")).chmod(0o600)  # no build may speak here
-        return self.socket.last_endpoint.decode().rstrip("\0")
+        return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
 class Caller(_Socket):
@@ -140,12 +140,12 @@ class Broadcaster(_Socket):
         self.socket.send(frame)
 
 
-class Receiver(_Socket):
+class Subscriber(_Socket):
     """Hears a Broadcaster; only its newest frame."""
 
     def __init__(self, address: str) -> None:
         super().__init__(zmq.SUB)
-        self.socket.conflate = True
+        self.socket.setsockopt(zmq.CONFLATE, 1)
         self.socket.subscribe(b"")
         self.socket.connect(address)
 

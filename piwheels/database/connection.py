@@ -1,0 +1,89 @@
+"""Connections to PostgreSQL, and being woken by it."""
+
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
+from sqlalchemy import Connection, Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from piwheels.model.errors import PiwheelsError, Unavailable
+
+
+class BadDsn(PiwheelsError):
+    """The address of the database cannot be read. The operator's fault."""
+
+
+def connect(dsn: str) -> Engine:
+    """Return an engine for *dsn*; nothing is connected yet. Raise BadDsn.
+
+    Both postgresql:// and postgresql+psycopg2:// are understood.
+    """
+    try:
+        url = make_url(dsn)
+    except ArgumentError as error:
+        raise BadDsn(
+            f"cannot read the database address {dsn!r}: write it as "
+            "postgresql://ROLE@HOST/DATABASE, or postgresql:///DATABASE for a local server"
+        ) from error
+    if url.drivername in ("postgresql", "postgres"):
+        url = url.set(drivername="postgresql+psycopg2")
+    if url.drivername != "postgresql+psycopg2":
+        raise BadDsn(f"the database must be PostgreSQL, not {url.drivername}")
+    return create_engine(url, pool_size=2, max_overflow=2, pool_pre_ping=True)
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; raise Unavailable if the database cannot be reached."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except OperationalError as error:
+        raise Unavailable(f"the database: {first_line(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable(f"the database: {first_line(error)}") from error
+        raise
+
+
+def first_line(error: DBAPIError) -> str:
+    """What PostgreSQL said, in one line."""
+    return str(error.orig).strip().splitlines()[0]
+
+
+class WakeUps:
+    """LISTENs to *channels*; its descriptor becomes readable on any notification."""
+
+    def __init__(self, engine: Engine, *channels: str) -> None:
+        url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+        try:
+            self.connection = psycopg2.connect(url)
+        except psycopg2.OperationalError as error:
+            raise Unavailable(f"the database: {str(error).strip().splitlines()[0]}") from error
+        self.connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+        with self.connection.cursor() as cursor:
+            for channel in channels:
+                cursor.execute(f'LISTEN "{channel}"')
+        self.descriptor = self.connection.fileno()
+
+    def drain(self) -> set[str]:
+        """The channels that were notified since the last call. Raise Unavailable."""
+        try:
+            self.connection.poll()
+        except psycopg2.OperationalError as error:
+            raise Unavailable("the database closed the connection") from error
+        channels = {notify.channel for notify in self.connection.notifies}
+        self.connection.notifies.clear()
+        return channels
+
+    def wait(self, seconds: float) -> set[str]:
+        """Wait for a notification at most *seconds*; return the channels notified."""
+        select.select([self.descriptor], [], [], seconds)
+        return self.drain()
+
+    def close(self) -> None:
+        """End the connection."""
+        self.connection.close()
