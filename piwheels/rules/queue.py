@@ -1,0 +1,163 @@
+"""The queue's one rule: which targets a version waits for, and why not the others.
+
+The table ``queue`` is this rule's result, kept row by row; pages and ``piw-why`` show the
+same standings. DESIGN §6.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from piwheels.model.builds import FailureClass
+from piwheels.model.targets import Target
+from piwheels.rules.coverage import covers
+from piwheels.rules.failures import is_held, next_try
+
+AT_ONCE = datetime.min.replace(tzinfo=UTC)
+
+
+class State(StrEnum):
+    """How a version stands on a target. Exactly the WAITING ones have a queue row."""
+
+    UNWANTED = "unwanted"  # nobody asked for it
+    SKIPPED = "skipped"
+    UNSUPPORTED = "unsupported"  # requires_python says no
+    NO_SDIST = "no sdist"
+    DONE = "done"
+    BUILDING = "building"
+    WAITING = "waiting"
+    DEFERRED = "deferred"  # another target tries first: the wheel may do for both
+    FAILED = "failed"
+    HELD = "held"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedBuild:
+    """A build that failed, and when it ended."""
+
+    build_id: int
+    kind: FailureClass
+    ended: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """All that the rule asks of a version.
+
+    lane: None if nobody asked for it. skip: a reason, '' for none; target_skips: the same
+    by target. pypi_tags: of all of PyPI's own wheels. file_tags: of all of ours.
+    failures: by target, oldest first, since the last thing that gave it a new chance.
+    building: targets with a live lease.
+    """
+
+    lane: int | None = 0
+    skip: str = ""
+    target_skips: Mapping[int, str] = field(default_factory=dict)
+    has_sdist: bool = True
+    requires_python: str = ""
+    policy: str = "all"
+    pypi_tags: frozenset[str] = frozenset()
+    file_tags: frozenset[str] = frozenset()
+    failures: Mapping[int, Sequence[FailedBuild]] = field(default_factory=dict)
+    building: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a version stands on one target. reason: one line, '' where the state says it all.
+
+    not_before: for WAITING only, AT_ONCE or when a retry may begin. attempts: made so far.
+    """
+
+    state: State
+    reason: str = ""
+    not_before: datetime = AT_ONCE
+    attempts: int = 0
+
+
+def verdicts(version: Version, targets: Iterable[Target]) -> dict[int, Verdict]:
+    """How *version* stands on each active target, by target_id."""
+    in_order = sorted(
+        (target for target in targets if target.active),
+        key=lambda target: (target.rank, target.name),
+    )
+    found = {target.target_id: _alone(version, target) for target in in_order}
+    if is_known_native(version):
+        return found
+    return _one_at_a_time(in_order, found)
+
+
+def is_known_native(version: Version) -> bool:
+    """Whether one target's wheel is known not to do for all.
+
+    Shown by a wheel of ours that left some target uncovered, or by PyPI's own wheels.
+    """
+    return bool(version.file_tags) or is_native_on_pypi(version.pypi_tags)
+
+
+def is_native_on_pypi(tags: frozenset[str]) -> bool:
+    """Whether PyPI has wheels of a version and none of them is pure."""
+    return bool(tags) and not any(tag.endswith("-none-any") for tag in tags)
+
+
+def _alone(version: Version, target: Target) -> Verdict:
+    """How *version* stands on *target*, as if there were no other targets."""
+    if target.target_id in version.building:
+        return Verdict(State.BUILDING)
+    if covers(version.file_tags, target.tags):
+        return Verdict(State.DONE)
+    if version.policy == "missing" and covers(version.pypi_tags, target.tags):
+        return Verdict(State.DONE, "PyPI has a wheel")
+    if version.lane is None:
+        return Verdict(State.UNWANTED)
+    if reason := version.skip or version.target_skips.get(target.target_id, ""):
+        return Verdict(State.SKIPPED, reason)
+    if not version.has_sdist:
+        return Verdict(State.NO_SDIST)
+    if not admits(version.requires_python, target.python):
+        return Verdict(State.UNSUPPORTED, f"requires Python {version.requires_python}")
+    return _after_failures(version.failures.get(target.target_id, ()))
+
+
+def _after_failures(failures: Sequence[FailedBuild]) -> Verdict:
+    if not failures:
+        return Verdict(State.WAITING)
+    last = failures[-1]
+    attempts = sum(failure.kind == last.kind for failure in failures)
+    delay = next_try(last.kind, attempts, jitter(last.build_id))
+    if delay is not None:
+        return Verdict(State.WAITING, last.kind, last.ended + delay, len(failures))
+    state = State.HELD if is_held(last.kind) else State.FAILED
+    return Verdict(state, last.kind, attempts=len(failures))
+
+
+def jitter(build_id: int) -> float:
+    """A fraction in [0, 1) that differs between builds and is the same each time asked."""
+    return build_id * 0.618_033_988_749_894_9 % 1
+
+
+def admits(requires_python: str, python: str) -> bool:
+    """Whether *python* satisfies a Requires-Python, as pip decides: pre-releases count, and
+    one that cannot be read admits all."""
+    try:
+        return SpecifierSet(requires_python).contains(python, prereleases=True)
+    except InvalidSpecifier:
+        return True
+
+
+def _one_at_a_time(targets: Sequence[Target], found: dict[int, Verdict]) -> dict[int, Verdict]:
+    """Let only the first target in rank wait, as long as one wheel may do for all."""
+    first: Target | None = next(
+        (target for target in targets if found[target.target_id].state is State.BUILDING), None
+    )
+    for target in targets:
+        if found[target.target_id].state is not State.WAITING:
+            continue
+        if first is None:
+            first = target
+        else:
+            found[target.target_id] = Verdict(State.DEFERRED, f"{first.name} tries first")
+    return found
