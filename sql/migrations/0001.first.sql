@@ -50,6 +50,7 @@ CREATE TABLE targets (
     python text NOT NULL,
     rank integer NOT NULL,
     active boolean NOT NULL,
+    settled boolean NOT NULL DEFAULT false,  -- whether the queue knows of its newest change
     tag_set_id integer NOT NULL REFERENCES tag_sets,
     added timestamptz NOT NULL DEFAULT now()
 );
@@ -176,5 +177,6 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER wake AFTER INSERT OR UPDATE ON queue FOR EACH STATEMENT EXECUTE FUNCTION wake();
+CREATE TRIGGER wake AFTER INSERT OR UPDATE ON targets FOR EACH STATEMENT EXECUTE FUNCTION wake();
 CREATE TRIGGER wake AFTER INSERT OR UPDATE ON page_jobs FOR EACH STATEMENT EXECUTE FUNCTION wake();
 CREATE TRIGGER wake AFTER INSERT OR UPDATE ON site_jobs FOR EACH STATEMENT EXECUTE FUNCTION wake();

@@ -1,0 +1,158 @@
+"""What the public pages show, and the jobs of writing them.
+
+A job is deleted when it is taken, in the transaction in which its pages are written: a
+crash brings it back, and what is asked for meanwhile becomes a new one.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from packaging.version import InvalidVersion, Version
+from sqlalchemy import Connection
+
+from piwheels.database.statements import statement
+from piwheels.model.published import PublishedFile
+
+
+@dataclass(frozen=True, slots=True)
+class PageJob:
+    """The need to write the public files of one package. attempts: that failed so far."""
+
+    package_id: int
+    reason: str
+    requested: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewestBuild:
+    """The newest build of a version on a target. log: its public path."""
+
+    outcome: str
+    kind: str
+    cause: str
+    fix: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRow:
+    """A version of a package."""
+
+    version_id: int
+    version: str
+    released: datetime | None
+    yanked: str | None
+    skip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that the database has of one package's pages. versions, files: newest first.
+
+    tags: of each file, by name. builds: the newest, by version_id and target_id.
+    """
+
+    name: str
+    display_name: str
+    summary: str
+    versions: tuple[VersionRow, ...]
+    files: tuple[PublishedFile, ...]
+    tags: dict[str, frozenset[str]]
+    builds: dict[int, dict[int, NewestBuild]]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageCounts:
+    """A line of the home page."""
+
+    name: str
+    display_name: str
+    summary: str
+    files: int
+    failed: int
+    waiting: int
+
+
+def next_job(connection: Connection) -> PageJob | None:
+    """Take the job that has waited longest, or None."""
+    row = connection.execute(statement("pages", "next_job")).one_or_none()
+    return None if row is None else PageJob(**row._mapping)
+
+
+def put_off(connection: Connection, job: PageJob, seconds: float) -> None:
+    """Give *job* back, to be tried again in *seconds*."""
+    parameters = {
+        "package_id": job.package_id,
+        "reason": job.reason,
+        "requested": job.requested,
+        "attempts": job.attempts + 1,
+        "seconds": seconds,
+    }
+    connection.execute(statement("pages", "put_off"), parameters)
+
+
+def next_site_job(connection: Connection, calm: float) -> str | None:
+    """Take the need for a page of no single package, asked for *calm* seconds ago or more."""
+    found = connection.execute(statement("pages", "next_site_job"), {"calm": calm})
+    return found.scalar_one_or_none()
+
+
+def contents(connection: Connection, package_id: int) -> Contents | None:
+    """What the pages of a package show, or None if there is no such package."""
+    key = {"package_id": package_id}
+    package = connection.execute(statement("pages", "package"), key).one_or_none()
+    if package is None:
+        return None
+    files = connection.execute(statement("pages", "files"), key).mappings().all()
+    versions = connection.execute(statement("pages", "versions"), key).mappings()
+    builds: dict[int, dict[int, NewestBuild]] = defaultdict(dict)
+    for row in connection.execute(statement("pages", "newest_builds"), key).mappings():
+        builds[row["version_id"]][row["target_id"]] = NewestBuild(
+            row["outcome"], row["kind"], row["cause"], row["fix"], row["log"]
+        )
+    return Contents(
+        name=package.name,
+        display_name=package.display_name,
+        summary=package.summary,
+        versions=tuple(
+            sorted((VersionRow(**row) for row in versions), key=_newest_first, reverse=True)
+        ),
+        files=tuple(sorted(map(_file, files), key=_newest_first, reverse=True)),
+        tags={row["filename"]: frozenset(row["tags"]) for row in files},
+        builds=builds,
+    )
+
+
+def published_packages(connection: Connection) -> list[str]:
+    """The normalized names of all packages that have a file, sorted."""
+    return list(connection.execute(statement("pages", "published_packages")).scalars())
+
+
+def overview(connection: Connection, limit: int) -> list[PackageCounts]:
+    """The first *limit* packages that have a file or that anybody asked for, by name."""
+    rows = connection.execute(statement("pages", "overview"), {"limit": limit})
+    return [PackageCounts(**row._mapping) for row in rows]
+
+
+def _file(row: Any) -> PublishedFile:
+    return PublishedFile(
+        filename=row["filename"],
+        version=row["version"],
+        size=row["size"],
+        sha256=row["sha256"],
+        metadata_sha256=row["metadata_sha256"],
+        requires_python=row["requires_python"],
+        published=row["published"],
+        yanked=row["yanked"],
+    )
+
+
+def _newest_first(item: VersionRow | PublishedFile) -> tuple[bool, Version | str]:
+    """Versions that are not PEP 440 come last, by their text."""
+    try:
+        return True, Version(item.version)
+    except InvalidVersion:
+        return False, item.version
