@@ -131,11 +131,6 @@ ON CONFLICT (name) DO NOTHING;
 -- name: put_summary
 UPDATE packages SET summary = :summary WHERE package_id = :package_id AND summary <> :summary;
 
--- name: ask_for_root
--- The list of packages and the home page change with every file that is published.
-INSERT INTO site_jobs (page, requested) VALUES ('simple', now()), ('home', now())
-ON CONFLICT (page) DO UPDATE SET requested = now();
-
 -- name: end
 DELETE FROM leases WHERE build_id = :build_id;
 

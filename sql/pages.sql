@@ -1,30 +1,34 @@
 -- What the public pages show, and the jobs of writing them.
 
--- name: next_job
--- Held until the transaction ends; what is asked for meanwhile makes a new row afterwards.
-DELETE FROM page_jobs WHERE package_id = (
-    SELECT package_id FROM page_jobs WHERE not_before <= now()
-    ORDER BY requested LIMIT 1 FOR UPDATE SKIP LOCKED
-) RETURNING package_id, reason, requested, attempts;
+-- name: candidates
+SELECT package_id FROM page_jobs WHERE not_before <= now() ORDER BY requested LIMIT 32;
+
+-- name: lock_package
+-- One publisher per package at a time. No row is locked, so whoever asks for the pages
+-- again meanwhile does not wait; the lock ends with the transaction, or with its process.
+SELECT pg_try_advisory_xact_lock(1, :package_id);
+
+-- name: job
+SELECT package_id, reason, requested, attempts FROM page_jobs WHERE package_id = :package_id;
+
+-- name: done
+-- Unless it was asked for again meanwhile.
+DELETE FROM page_jobs WHERE package_id = :package_id AND requested = :requested;
 
 -- name: put_off
-INSERT INTO page_jobs (package_id, reason, requested, not_before, attempts)
-VALUES (:package_id, :reason, :requested, now() + make_interval(secs => :seconds), :attempts)
-ON CONFLICT (package_id) DO UPDATE SET
-    attempts = EXCLUDED.attempts, not_before = EXCLUDED.not_before;
+UPDATE page_jobs SET attempts = attempts + 1,
+    not_before = now() + make_interval(secs => :seconds)
+WHERE package_id = :package_id AND requested = :requested;
 
--- name: next_site_job
--- Bursts coalesce: a page is written at most once every few seconds.
-DELETE FROM site_jobs WHERE page = (
-    SELECT page FROM site_jobs WHERE requested <= now() - make_interval(secs => :calm)
-    ORDER BY requested LIMIT 1 FOR UPDATE SKIP LOCKED
-) RETURNING page;
+-- name: site_job
+SELECT page, requested FROM site_jobs
+WHERE not_before <= now() AND pg_try_advisory_xact_lock(2, hashtext(page)) LIMIT 1;
 
--- name: put_site_job
-INSERT INTO site_jobs (page, requested) VALUES (:page, now()) ON CONFLICT (page) DO NOTHING;
+-- name: site_done
+DELETE FROM site_jobs WHERE page = :page AND requested = :requested;
 
--- name: pending
-SELECT (SELECT count(*) FROM page_jobs) + (SELECT count(*) FROM site_jobs) AS pages;
+-- name: site_again
+UPDATE site_jobs SET not_before = now() + make_interval(secs => :calm) WHERE page = :page;
 
 -- name: package
 SELECT name, display_name, summary FROM packages WHERE package_id = :package_id;

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from piwheels.database.queue import request_site_page
 from piwheels.database.statements import statement
 from piwheels.model.builds import Sdist
 from piwheels.model.targets import TargetOffer
@@ -242,7 +243,7 @@ def put_file(connection: Connection, lease: Reported, placed: Mapping[str, Any])
     connection.execute(statement("leases", "put_file"), parameters)
     summary = {"package_id": lease.package_id, "summary": placed.get("summary", "")}
     connection.execute(statement("leases", "put_summary"), summary)
-    connection.execute(statement("leases", "ask_for_root"))
+    request_site_page(connection, "simple")
 
 
 def end(connection: Connection, build_id: int) -> None:

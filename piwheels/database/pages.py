@@ -1,7 +1,7 @@
 """What the public pages show, and the jobs of writing them.
 
-A job is deleted when it is taken, in the transaction in which its pages are written: a
-crash brings it back, and what is asked for meanwhile becomes a new one.
+A job is locked for the transaction in which its pages are written, and deleted at its end
+unless it was asked for again meanwhile. A crash in between leaves it as it was.
 """
 
 from collections import defaultdict
@@ -12,6 +12,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 from sqlalchemy import Connection
 
+from piwheels.database.queue import CALM
 from piwheels.database.statements import statement
 from piwheels.model.published import PublishedFile
 
@@ -24,6 +25,14 @@ class PageJob:
     reason: str
     requested: datetime
     attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteJob:
+    """The need to write a page of no single package: simple, or home."""
+
+    page: str
+    requested: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,27 +86,43 @@ class PackageCounts:
 
 
 def next_job(connection: Connection) -> PageJob | None:
-    """Take the job that has waited longest, or None."""
-    row = connection.execute(statement("pages", "next_job")).one_or_none()
-    return None if row is None else PageJob(**row._mapping)
+    """Lock the job that has waited longest and that no other publisher has, or None."""
+    for package_id in connection.execute(statement("pages", "candidates")).scalars().all():
+        key = {"package_id": package_id}
+        if connection.execute(statement("pages", "lock_package"), key).scalar_one():
+            row = connection.execute(statement("pages", "job"), key).one_or_none()
+            if row is not None:
+                return PageJob(**row._mapping)
+    return None
+
+
+def done(connection: Connection, job: PageJob) -> None:
+    """The pages of *job* are written."""
+    parameters = {"package_id": job.package_id, "requested": job.requested}
+    connection.execute(statement("pages", "done"), parameters)
 
 
 def put_off(connection: Connection, job: PageJob, seconds: float) -> None:
-    """Give *job* back, to be tried again in *seconds*."""
+    """The pages of *job* cannot be written: try again in *seconds*."""
     parameters = {
         "package_id": job.package_id,
-        "reason": job.reason,
         "requested": job.requested,
-        "attempts": job.attempts + 1,
         "seconds": seconds,
     }
     connection.execute(statement("pages", "put_off"), parameters)
 
 
-def next_site_job(connection: Connection, calm: float) -> str | None:
-    """Take the need for a page of no single package, asked for *calm* seconds ago or more."""
-    found = connection.execute(statement("pages", "next_site_job"), {"calm": calm})
-    return found.scalar_one_or_none()
+def next_site_job(connection: Connection) -> SiteJob | None:
+    """Lock the need for a page of no single package that is due, or None."""
+    row = connection.execute(statement("pages", "site_job")).one_or_none()
+    return None if row is None else SiteJob(**row._mapping)
+
+
+def site_done(connection: Connection, job: SiteJob) -> None:
+    """The page of *job* is written; if it was asked for again meanwhile, then soon again."""
+    parameters = {"page": job.page, "requested": job.requested}
+    connection.execute(statement("pages", "site_done"), parameters)
+    connection.execute(statement("pages", "site_again"), {"page": job.page, "calm": CALM})
 
 
 def contents(connection: Connection, package_id: int) -> Contents | None:

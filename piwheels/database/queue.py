@@ -14,6 +14,9 @@ from piwheels.model.queue import FailedBuild, Version
 from piwheels.model.targets import Target
 
 
+CALM = 2.0  # seconds between two writings of a page of the whole site
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the queue: see the schema. Lower lanes first, then popularity, then newest."""
@@ -61,9 +64,15 @@ def replace(connection: Connection, gone: Collection[Row], put: Collection[Row])
 
 
 def request_pages(connection: Connection, version_ids: Collection[int], reason: str) -> None:
-    """Ask the publisher for the pages of these versions' packages."""
+    """Ask the publisher for the pages of these versions' packages, and the home page."""
     parameters = {"version_ids": list(version_ids), "reason": reason}
     connection.execute(statement("queue", "page_jobs"), parameters)
+    request_site_page(connection, "home")
+
+
+def request_site_page(connection: Connection, page: str) -> None:
+    """Ask the publisher for a page of no single package: simple, or home."""
+    connection.execute(statement("queue", "site_jobs"), {"page": page, "calm": CALM})
 
 
 def wanted_versions(connection: Connection, after: int, batch: int) -> list[int]:

@@ -167,7 +167,8 @@ CREATE TABLE page_jobs (  -- packages whose pages must be written again; bursts 
 
 CREATE TABLE site_jobs (  -- the same for pages of no single package: simple, home
     page text PRIMARY KEY,
-    requested timestamptz NOT NULL
+    requested timestamptz NOT NULL,
+    not_before timestamptz NOT NULL  -- bursts coalesce
 );
 
 -- Listeners are woken; each also polls, so a lost wake-up costs seconds, never work.
