@@ -4,8 +4,6 @@ It gives up leases that ran out and brings the queue in line after bulk changes,
 neither ever holds up the dispatcher.
 """
 
-import logging
-import time
 from collections.abc import Callable
 
 from sqlalchemy import Engine
@@ -13,9 +11,7 @@ from sqlalchemy import Engine
 from piwheels.database import leases
 from piwheels.database.connection import WakeUps, transaction
 from piwheels.master import queue
-from piwheels.model.errors import Unavailable
-
-log = logging.getLogger(__name__)
+from piwheels.master.service import on_wake_up
 
 
 class Keeper:
@@ -26,17 +22,11 @@ class Keeper:
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
-        while not is_stopping():
-            try:
-                wake_ups = WakeUps(self.engine, "targets")
-                while not is_stopping():
-                    self.keep()
-                    beat()
-                    wake_ups.wait(1.0)
-            except Unavailable as error:
-                log.warning("%s; trying again", error)
-                beat()
-                time.sleep(1.0)
+
+        def keep(_: WakeUps) -> None:
+            self.keep()
+
+        on_wake_up(self.engine, ["targets"], keep, is_stopping, beat)
 
     def keep(self) -> None:
         """Do once what is due."""
