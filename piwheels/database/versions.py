@@ -1,0 +1,202 @@
+"""The tables ``packages``, ``package_names`` and ``versions``: what is known of PyPI's packages.
+
+Whoever changes a version here calls master.queue.refresh with its id, at the end of the same
+transaction; that also asks for the package's pages.
+"""
+
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from piwheels.database.statements import statement
+from piwheels.model.builds import Sdist
+from piwheels.model.errors import PiwheelsError
+from piwheels.rules.project_diff import Changes, ProjectPage, ProjectVersion
+
+
+class UnknownVersion(PiwheelsError):
+    """A version that the farm has never seen on PyPI. The asker's fault."""
+
+
+class NameTaken(PiwheelsError):
+    """A spelling that already leads to another package. The asker's fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package's row. skip: the reason not to build it, '' for none."""
+
+    package_id: int
+    skip: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version's row. lane: None if nobody asked for it. skip: a reason, '' for none."""
+
+    version_id: int
+    lane: int | None
+    skip: str
+
+
+def find_package(connection: Connection, name: str) -> Package | None:
+    """The package of this normalized *name*, held until the transaction ends."""
+    row = connection.execute(statement("versions", "package"), {"name": name}).one_or_none()
+    return Package(*row) if row else None
+
+
+def find_version(connection: Connection, package: str, version: str) -> Version:
+    """The *version* of *package*, both as they are stored. Raise UnknownVersion."""
+    row = connection.execute(
+        statement("versions", "version"), {"package": package, "version": version}
+    ).one_or_none()
+    if row is None:
+        raise UnknownVersion(
+            f"the farm does not know {package} {version}: add it with piw-add {package} {version}"
+        )
+    return Version(*row)
+
+
+def known(connection: Connection, package: str) -> dict[str, ProjectVersion]:
+    """What is known of *package* (normalized), by version; empty if it is not known at all."""
+    found = find_package(connection, package)
+    if found is None:
+        return {}
+    rows = connection.execute(statement("versions", "known"), {"package_id": found.package_id})
+    return {row.version: _version(row) for row in rows}
+
+
+def enter(connection: Connection, page: ProjectPage) -> int:
+    """Make the package known and hold it until the transaction ends; return its package_id.
+
+    To be called before ``known``: two writers of one package then see each other's work.
+    """
+    package_id: int = _enter(connection, page).package_id
+    return package_id
+
+
+def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[int]:
+    """Write down *page*, which differs from what is known by *changes*.
+
+    Return the ids of the versions that this changed; doing it again changes none. A page
+    older than the one on record changes nothing.
+    """
+    row = _enter(connection, page)
+    if page.serial is not None and page.serial < row.serial:
+        return set()
+    connection.execute(
+        statement("versions", "put_serial"),
+        {"package_id": row.package_id, "serial": page.serial or 0},
+    )
+    return _put_versions(connection, row.package_id, changes.versions)
+
+
+def want(connection: Connection, package: str, version: str, lane: int) -> int:
+    """Ask for *version* of *package* in *lane*, or a more urgent one; return its version_id.
+
+    Raise UnknownVersion.
+    """
+    version_id = find_version(connection, package, version).version_id
+    connection.execute(statement("versions", "want"), {"version_id": version_id, "lane": lane})
+    return version_id
+
+
+def skip_version(connection: Connection, version_id: int, reason: str) -> None:
+    """Never build this version, for *reason*; '' builds it again."""
+    parameters = {"version_id": version_id, "reason": reason}
+    connection.execute(statement("versions", "skip_version"), parameters)
+
+
+def skip_package(connection: Connection, package_id: int, reason: str) -> set[int]:
+    """Never build this package, for *reason*; '' does again. Return the versions it concerns."""
+    parameters = {"package_id": package_id, "reason": reason}
+    connection.execute(statement("versions", "skip_package"), parameters)
+    return set(
+        connection.execute(
+            statement("versions", "wanted_of_package"), {"package_id": package_id}
+        ).scalars()
+    )
+
+
+def describe(connection: Connection, package_id: int, summary: str) -> None:
+    """Say in one line what this package is."""
+    parameters = {"package_id": package_id, "summary": summary}
+    connection.execute(statement("versions", "describe"), parameters)
+
+
+def add_names(connection: Connection, package_id: int, names: Collection[str]) -> set[str]:
+    """Let *names* lead to this package; return those that did not yet. Raise NameTaken."""
+    parameters = {"package_id": package_id, "names": sorted(names)}
+    others = connection.execute(statement("versions", "names_of_others"), parameters).all()
+    if others:
+        name, package = others[0]
+        raise NameTaken(f"the name {name} already leads to {package}: choose another")
+    present = connection.execute(statement("versions", "names"), {"package_id": package_id})
+    news = set(names) - set(present.scalars())
+    connection.execute(statement("versions", "put_names"), parameters)
+    return news
+
+
+def active_pythons(connection: Connection) -> set[str]:
+    """The full Python versions of all targets that are built for."""
+    return set(connection.execute(statement("versions", "pythons")).scalars())
+
+
+def request_page(connection: Connection, package_id: int, reason: str) -> None:
+    """Ask the publisher for the pages of one package."""
+    parameters = {"package_id": package_id, "reason": reason}
+    connection.execute(statement("versions", "request_page"), parameters)
+
+
+def _enter(connection: Connection, page: ProjectPage) -> Row[Any]:
+    row = connection.execute(
+        statement("versions", "put_package"),
+        {"name": page.package, "display_name": page.display_name},
+    ).one()
+    connection.execute(
+        statement("versions", "put_names"),
+        {"package_id": row.package_id, "names": [page.package, page.display_name]},
+    )
+    return row
+
+
+def _put_versions(
+    connection: Connection, package_id: int, versions: Iterable[ProjectVersion]
+) -> set[int]:
+    rows = [_row(version) for version in versions]
+    if not rows:
+        return set()
+    parameters = {"package_id": package_id, "versions": json.dumps(rows)}
+    connection.execute(statement("versions", "put_tag_sets"), parameters)
+    return set(connection.execute(statement("versions", "put_versions"), parameters).scalars())
+
+
+def _row(version: ProjectVersion) -> dict[str, Any]:
+    sdist = version.sdist or Sdist("", "", "", None)
+    return {
+        "version": version.version,
+        "released": version.released and version.released.isoformat(),
+        "requires_python": version.requires_python,
+        "yanked": version.yanked,
+        "sdist_name": sdist.filename,
+        "sdist_url": sdist.url,
+        "sdist_sha256": sdist.sha256,
+        "sdist_size": sdist.size,
+        "tags": sorted(version.tags),  # equal sets are stored once only if they look equal
+    }
+
+
+def _version(row: Row[Any]) -> ProjectVersion:
+    sdist = Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size)
+    return ProjectVersion(
+        version=row.version,
+        released=row.released,
+        requires_python=row.requires_python,
+        yanked=row.yanked,
+        sdist=sdist if row.sdist_name else None,
+        tags=frozenset(row.tags),
+    )

@@ -1,0 +1,103 @@
+-- What is known of packages and their versions, and making it agree with PyPI.
+
+-- name: put_package
+-- Also takes the package's row: two writers of one package take turns from here on.
+INSERT INTO packages (name, display_name) VALUES (:name, :display_name)
+ON CONFLICT (name) DO UPDATE SET display_name = EXCLUDED.display_name
+RETURNING package_id, serial;
+
+-- name: package
+SELECT package_id, skip, summary FROM packages WHERE name = :name FOR NO KEY UPDATE;
+
+-- name: put_serial
+UPDATE packages SET serial = :serial WHERE package_id = :package_id AND serial < :serial;
+
+-- name: put_names
+-- A spelling stays with the package that had it first.
+INSERT INTO package_names (name, package_id)
+SELECT DISTINCT name, :package_id FROM unnest(CAST(:names AS text[])) AS name ORDER BY name
+ON CONFLICT (name) DO UPDATE SET last_seen = now()
+WHERE package_names.package_id = EXCLUDED.package_id;
+
+-- name: names_of_others
+SELECT package_names.name, packages.name AS package
+FROM package_names JOIN packages USING (package_id)
+WHERE package_names.name = ANY(:names) AND package_id <> :package_id ORDER BY 1;
+
+-- name: names
+SELECT name FROM package_names WHERE package_id = :package_id;
+
+-- name: known
+SELECT version, released, requires_python, yanked, sdist_name, sdist_url, sdist_sha256,
+    sdist_size, COALESCE(tags, '{}') AS tags
+FROM versions LEFT JOIN tag_sets ON tag_set_id = pypi_tag_set_id
+WHERE package_id = :package_id;
+
+-- name: put_tag_sets
+-- In one order for all writers: no two of them can wait for each other.
+INSERT INTO tag_sets (tags)
+SELECT DISTINCT tags FROM jsonb_to_recordset(CAST(:versions AS jsonb)) AS page (tags text[])
+WHERE tags <> '{}' ORDER BY tags
+ON CONFLICT DO NOTHING;
+
+-- name: put_versions
+-- One statement, however many versions. Returns those that it changed.
+INSERT INTO versions AS old (
+    package_id, version, released, requires_python, yanked,
+    sdist_name, sdist_url, sdist_sha256, sdist_size, pypi_tag_set_id
+)
+SELECT :package_id, version, released, requires_python, yanked,
+    sdist_name, sdist_url, sdist_sha256, sdist_size, tag_set_id
+FROM jsonb_to_recordset(CAST(:versions AS jsonb)) AS page (
+    version text, released timestamptz, requires_python text, yanked text, sdist_name text,
+    sdist_url text, sdist_sha256 text, sdist_size bigint, tags text[]
+)
+LEFT JOIN tag_sets ON md5(tag_sets.tags::text) = md5(page.tags::text)
+ORDER BY version
+ON CONFLICT (package_id, version) DO UPDATE SET
+    released = EXCLUDED.released,
+    requires_python = EXCLUDED.requires_python,
+    yanked = EXCLUDED.yanked,
+    sdist_name = EXCLUDED.sdist_name,
+    sdist_url = EXCLUDED.sdist_url,
+    sdist_sha256 = EXCLUDED.sdist_sha256,
+    sdist_size = EXCLUDED.sdist_size,
+    pypi_tag_set_id = EXCLUDED.pypi_tag_set_id
+WHERE (
+    old.released, old.requires_python, old.yanked, old.sdist_name, old.sdist_url,
+    old.sdist_sha256, old.sdist_size, old.pypi_tag_set_id
+) IS DISTINCT FROM (
+    EXCLUDED.released, EXCLUDED.requires_python, EXCLUDED.yanked, EXCLUDED.sdist_name,
+    EXCLUDED.sdist_url, EXCLUDED.sdist_sha256, EXCLUDED.sdist_size, EXCLUDED.pypi_tag_set_id
+)
+RETURNING version_id;
+
+-- name: version
+SELECT version_id, lane, versions.skip
+FROM versions JOIN packages USING (package_id)
+WHERE name = :package AND version = :version;
+
+-- name: want
+-- Whoever asks with more urgency wins; nobody else's wish is taken back.
+UPDATE versions SET lane = :lane
+WHERE version_id = :version_id AND (lane IS NULL OR lane > :lane);
+
+-- name: skip_version
+UPDATE versions SET skip = :reason WHERE version_id = :version_id;
+
+-- name: skip_package
+UPDATE packages SET skip = :reason WHERE package_id = :package_id;
+
+-- name: describe
+UPDATE packages SET summary = :summary WHERE package_id = :package_id;
+
+-- name: wanted_of_package
+SELECT version_id FROM versions WHERE package_id = :package_id AND lane IS NOT NULL;
+
+-- name: pythons
+SELECT DISTINCT python FROM targets WHERE active;
+
+-- name: request_page
+INSERT INTO page_jobs (package_id, reason, requested) VALUES (:package_id, :reason, now())
+ON CONFLICT (package_id) DO UPDATE SET
+    requested = EXCLUDED.requested, reason = EXCLUDED.reason, not_before = '-infinity';
