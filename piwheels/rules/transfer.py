@@ -51,7 +51,7 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The receiver has judged. reason: why it refused, None if the file is stored."""
+    """The verdict is here. reason: why it refused, None if the file is stored."""
 
     reason: str | None
 
@@ -143,7 +143,7 @@ class Receiving:
 
 
 @dataclass(frozen=True, slots=True)
-class Judging:
+class Verifying:
     """Nothing more is wanted of the sender; the verdict is not on record yet."""
 
     put: Put
@@ -194,7 +194,7 @@ class Erase:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Verify:
     """Verify the staged file and place it: Settled, Corrupt or Faltered follows."""
 
     put: Put
@@ -218,8 +218,8 @@ class Faltered:
     """Something here failed that may work later: the disk is full, the database away."""
 
 
-ReceiverState = Unknown | Receiving | Judging | Settled
-ReceiverAction = Say | LookUp | Append | Erase | Judge | Refuse
+ReceiverState = Unknown | Receiving | Verifying | Settled
+ReceiverAction = Say | LookUp | Append | Erase | Verify | Refuse
 ReceiverStep = tuple[ReceiverState, list[ReceiverAction]]
 
 
@@ -236,10 +236,10 @@ def fault_of(put: Put, size: int, sha256: str, largest: int) -> str | None:
 
 
 def _ask(state: Receiving) -> ReceiverStep:
-    """Ask for what the window has room for; judge if there is nothing left to ask for."""
+    """Ask for what the window has room for; verify if there is nothing left to ask for."""
     put, end = state.put, min(state.put.size, state.offset + WINDOW * CHUNK)
     if state.offset == put.size:
-        return Judging(put, state.starts), [Judge(put)]
+        return Verifying(put, state.starts), [Verify(put)]
     asks: list[ReceiverAction] = [
         Say(Fetch(put.lease, put.name, offset, min(CHUNK, put.size - offset)))
         for offset in range(state.asked, end, CHUNK)
@@ -263,7 +263,7 @@ def _start_over(put: Put, starts: int) -> ReceiverStep:
 
 
 def _refuse(_: Unknown, unfit: Unfit) -> ReceiverStep:
-    return Judging(unfit.put), [Refuse(unfit.put, unfit.reason)]
+    return Verifying(unfit.put), [Refuse(unfit.put, unfit.reason)]
 
 
 def _take(state: Receiving, chunk: Chunk) -> ReceiverStep:
@@ -284,14 +284,14 @@ def _ask_again(state: Receiving, _: Put | Silence) -> ReceiverStep:
     return _ask(replace(state, asked=state.offset))
 
 
-def _doubt(state: Judging, _: Corrupt) -> ReceiverStep:
+def _doubt(state: Verifying, _: Corrupt) -> ReceiverStep:
     if state.starts < MOST_STARTS:
         return _start_over(state.put, state.starts + 1)
     reason = f"{state.put.name} came {state.starts} times with bytes that are not its own"
     return state, [Erase(), Refuse(state.put, reason)]
 
 
-def _settle(_: Unknown | Judging, settled: Settled) -> ReceiverStep:
+def _settle(_: Unknown | Verifying, settled: Settled) -> ReceiverStep:
     return settled, [Say(settled.verdict)]
 
 
@@ -319,12 +319,12 @@ RECEIVER: dict[tuple[type, type], Callable[[Any, Any], ReceiverStep]] = {
     (Receiving, Chunk): _take,
     (Receiving, Silence): _ask_again,
     (Receiving, Faltered): _forget,
-    (Judging, Corrupt): _doubt,
-    (Judging, Settled): _settle,
-    (Judging, Faltered): _forget,
-    (Judging, Put): _ignore,  # the verdict will be told
-    (Judging, Chunk): _ignore,
-    (Judging, Silence): _ignore,
+    (Verifying, Corrupt): _doubt,
+    (Verifying, Settled): _settle,
+    (Verifying, Faltered): _forget,
+    (Verifying, Put): _ignore,  # the verdict will be told
+    (Verifying, Chunk): _ignore,
+    (Verifying, Silence): _ignore,
     (Settled, Put): _tell_again,
     (Settled, Chunk): _ignore,
     (Settled, Silence): _ignore,

@@ -19,8 +19,6 @@ from piwheels.rules.transfer import (
     Delivered,
     Erase,
     Faltered,
-    Judge,
-    Judging,
     LookUp,
     Offering,
     Read,
@@ -32,6 +30,8 @@ from piwheels.rules.transfer import (
     Silence,
     Unfit,
     Unknown,
+    Verify,
+    Verifying,
     Wanted,
     fault_of,
     receive_step,
@@ -47,7 +47,7 @@ REFUSED = Refused(LEASE, NAME, "it is broken")
 
 SENDER_STATES = [Offering(PUT), Sending(PUT), Delivered(None)]
 SENDER_EVENTS = [Fetch(LEASE, NAME, 0, CHUNK), STORED, REFUSED, Silence(), PUT, "noise"]
-RECEIVER_STATES = [Unknown(), Receiving(PUT, CHUNK, 9 * CHUNK), Judging(PUT), Settled(STORED)]
+RECEIVER_STATES = [Unknown(), Receiving(PUT, CHUNK, 9 * CHUNK), Verifying(PUT), Settled(STORED)]
 RECEIVER_EVENTS = [
     PUT,
     Chunk(LEASE, NAME, CHUNK, bytes(CHUNK)),
@@ -126,7 +126,7 @@ def test_the_receiver_asks_for_one_window_at_first():
 def test_the_receiver_resumes_at_any_offset(staged):
     state, actions = receive_step(Unknown(), Wanted(PUT, staged))
     if staged == SIZE:
-        assert (state, actions) == (Judging(PUT), [Judge(PUT)])
+        assert (state, actions) == (Verifying(PUT), [Verify(PUT)])
     else:
         assert fetches(actions)[0] == state.offset == staged
 
@@ -137,9 +137,9 @@ def test_the_receiver_starts_over_where_more_is_staged_than_was_announced():
     assert actions[0] == Erase()
 
 
-def test_an_empty_file_is_judged_at_once():
+def test_an_empty_file_is_verified_at_once():
     empty = Put(LEASE, NAME, 0, hashlib.sha256().hexdigest())
-    assert receive_step(Unknown(), Wanted(empty, 0)) == (Judging(empty), [Judge(empty)])
+    assert receive_step(Unknown(), Wanted(empty, 0)) == (Verifying(empty), [Verify(empty)])
 
 
 @given(st.lists(st.tuples(st.integers(0, 21), st.integers(1, CHUNK)), max_size=30))
@@ -178,7 +178,7 @@ def test_the_receiver_stages_the_next_chunk_and_asks_for_one_more():
 def test_the_last_chunk_leads_to_the_verdict():
     last = Chunk(LEASE, NAME, 20 * CHUNK, bytes(7))
     state, actions = receive_step(Receiving(PUT, 20 * CHUNK, 21 * CHUNK), last)
-    assert (state, actions) == (Judging(PUT), [Append(20 * CHUNK, bytes(7)), Judge(PUT)])
+    assert (state, actions) == (Verifying(PUT), [Append(20 * CHUNK, bytes(7)), Verify(PUT)])
 
 
 @pytest.mark.parametrize("event", [Silence(), PUT], ids=["silence", "another offer"])
@@ -199,15 +199,15 @@ def test_an_unfit_file_is_refused_on_record_before_its_sender_is_told():
 
 
 def test_corrupt_bytes_are_fetched_anew():
-    state, actions = receive_step(Judging(PUT), Corrupt())
+    state, actions = receive_step(Verifying(PUT), Corrupt())
     assert actions[0] == Erase()
     assert fetches(actions)[0] == state.offset == 0
 
 
 def test_bytes_that_stay_corrupt_are_refused():
-    state, actions = receive_step(Judging(PUT, MOST_STARTS), Corrupt())
+    state, actions = receive_step(Verifying(PUT, MOST_STARTS), Corrupt())
     assert [type(action) for action in actions] == [Erase, Refuse]
-    assert isinstance(state, Judging)
+    assert isinstance(state, Verifying)
 
 
 def test_a_verdict_is_told_again_to_whoever_asks_again():
@@ -215,7 +215,7 @@ def test_a_verdict_is_told_again_to_whoever_asks_again():
 
 
 def test_a_fault_of_the_farm_is_no_verdict():
-    assert receive_step(Judging(PUT), Faltered()) == (Unknown(), [])
+    assert receive_step(Verifying(PUT), Faltered()) == (Unknown(), [])
 
 
 @pytest.mark.parametrize(

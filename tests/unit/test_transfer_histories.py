@@ -14,8 +14,6 @@ from piwheels.rules.transfer import (
     Delivered,
     Erase,
     Faltered,
-    Judge,
-    Judging,
     LookUp,
     Receiving,
     Refuse,
@@ -23,6 +21,8 @@ from piwheels.rules.transfer import (
     Settled,
     Silence,
     Unknown,
+    Verify,
+    Verifying,
     Wanted,
     offer,
     receive_step,
@@ -89,7 +89,7 @@ class Histories(RuleBasedStateMachine):
                 self.staged.clear()
             case Refuse():
                 raise AssertionError("a good file was refused")
-            case Judge():
+            case Verify():
                 pass  # the rule below ends it, some time
 
     # What may happen at any moment.
@@ -142,7 +142,7 @@ class Histories(RuleBasedStateMachine):
         self.staged[0] ^= 1
         self.flips += 1
 
-    @precondition(lambda self: isinstance(self.receiver, Judging))
+    @precondition(lambda self: isinstance(self.receiver, Verifying))
     @rule(falters=st.booleans())
     def the_verdict_comes(self, falters=False):
         if falters:
@@ -180,7 +180,7 @@ class Histories(RuleBasedStateMachine):
 
     def live_on_without_trouble(self):
         for _ in range(200):
-            if isinstance(self.receiver, Judging):
+            if isinstance(self.receiver, Verifying):
                 self.the_verdict_comes()
             elif not (self.to_receiver or self.to_sender):
                 self.sender_hears(Silence())
