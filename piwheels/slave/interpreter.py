@@ -28,7 +28,7 @@ answer = {
     "version": platform.python_version(),
     "implementation": platform.python_implementation(),
     "places": [sys.base_prefix, sys.base_exec_prefix, os.path.dirname(executable),
-               sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"),
+               sysconfig.get_path("stdlib"),
                sysconfig.get_path("include")],
     "tags": [],
 }

@@ -11,10 +11,10 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from piwheels.model.builds import FailureClass
 from piwheels.slave.clock import Clock
@@ -26,7 +26,7 @@ LONGEST_HEADER = 4 * 1024**2  # of one extended tar header, which tarfile reads 
 LONGEST_PATH = 1024
 OLDEST = 315_532_800  # 1980-01-01: zip files, and so wheels, know no earlier time
 
-DECOMPRESSORS: dict[str, Callable[[Path], IO[bytes]]] = {
+DECOMPRESSORS: dict[str, Any] = {
     ".tar.gz": gzip.GzipFile,
     ".tgz": gzip.GzipFile,
     ".tar.bz2": bz2.BZ2File,

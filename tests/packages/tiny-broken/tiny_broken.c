@@ -1,0 +1,6 @@
+#include <Python.h>
+
+static int broken(void)
+{
+    return 42
+}

@@ -1,0 +1,1 @@
+int faster(void) { return 42; }
