@@ -6,16 +6,19 @@ from typing import Annotated
 from voluptuous import Length
 
 from piwheels.protocol.codec import Vocabulary
-from piwheels.protocol.fields import Line, PackageName, VersionText
+from piwheels.protocol.fields import Line, PackageName
 
 Alias = Annotated[str, Length(min=1, max=255)]
+OptionalVersion = Annotated[str, Length(max=255)]
 
 
 @dataclass(frozen=True, slots=True)
 class Add:
     """Build *package*: the versions that *specifier* admits (PEP 440), the newest of them.
 
-    skip: None leaves it as it is, "" unskips, any other text is the reason to skip.
+    skip: None leaves it as it is, "" unskips and builds, any other text is the reason to
+    skip: the package if there is no specifier, else the version. description: "" leaves it
+    as it is. is_dry_run: say what would be done, and do nothing.
     """
 
     package: PackageName
@@ -28,10 +31,13 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Done. version: that is wanted now. is_news: whether anything changed."""
+    """Done. is_news: whether anything changed.
+
+    version: that is wanted now, or skipped; "" if the whole package is skipped.
+    """
 
     package: PackageName
-    version: VersionText
+    version: OptionalVersion
     is_news: bool
     warnings: Annotated[tuple[Line, ...], Length(max=20)] = ()
 

@@ -106,16 +106,27 @@ def choose(page: ProjectPage, specifier: str = "", pythons: Collection[str] = ()
     interpreters that are built for) can run goes before one that none can.
     Raise BadSpecifier, NoSuchVersion, NoSdist.
     """
-    wanted = parse_specifier(specifier)
-    versions = _by_number(page.versions)
-    admitted = _admitted(versions, wanted)
-    if not admitted:
-        raise NoSuchVersion(_why_none(page.package, versions, wanted))
-    buildable = [version for version in admitted if version.sdist]
+    found = admitted(page, specifier)
+    buildable = [version for version in found if version.sdist]
     if not buildable:
-        raise NoSdist(_why_no_sdist(page.package, versions, admitted))
+        raise NoSdist(_why_no_sdist(page, found))
     suitable = [version for version in buildable if suits_any(version, pythons)]
     return (suitable or buildable)[0]
+
+
+def admitted(page: ProjectPage, specifier: str) -> list[ProjectVersion]:
+    """All versions on *page* that *specifier* admits, newest first, buildable or not.
+
+    Raise BadSpecifier, NoSuchVersion.
+    """
+    wanted = parse_specifier(specifier)
+    versions = _by_number(page.versions)
+    pinned = is_pin(wanted)
+    offered = [number for number, version in versions.items() if pinned or version.yanked is None]
+    numbers = list(wanted.filter(offered, prereleases=pinned or None))
+    if not numbers:
+        raise NoSuchVersion(_why_none(page.package, versions, wanted))
+    return [versions[number] for number in numbers]
 
 
 def parse_specifier(text: str) -> SpecifierSet:
@@ -156,15 +167,6 @@ def _by_number(versions: Iterable[ProjectVersion]) -> dict[Version, ProjectVersi
     return dict(sorted(numbered.items(), reverse=True))
 
 
-def _admitted(
-    versions: Mapping[Version, ProjectVersion], specifier: SpecifierSet
-) -> list[ProjectVersion]:
-    """Those that *specifier* admits, newest first."""
-    pinned = is_pin(specifier)
-    offered = [number for number, version in versions.items() if pinned or version.yanked is None]
-    return [versions[number] for number in specifier.filter(offered, prereleases=pinned or None)]
-
-
 def _why_none(
     package: str, versions: Mapping[Version, ProjectVersion], specifier: SpecifierSet
 ) -> str:
@@ -177,7 +179,7 @@ def _why_none(
             f"pin it exactly, e.g. {package}=={yanked[0].version}"
         )
     near = _near(versions, specifier)
-    return f"PyPI has no version of {package} that {specifier} admits; try one of {near}"
+    return f"PyPI has no version of {package} that {specifier} admits: try one of {near}"
 
 
 def _near(versions: Mapping[Version, ProjectVersion], specifier: SpecifierSet) -> str:
@@ -188,13 +190,10 @@ def _near(versions: Mapping[Version, ProjectVersion], specifier: SpecifierSet) -
     return ", ".join(dict.fromkeys([*near, *names[: MOST_NAMED - len(near)], names[0]]))
 
 
-def _why_no_sdist(
-    package: str, versions: Mapping[Version, ProjectVersion], admitted: list[ProjectVersion]
-) -> str:
-    reason = f"PyPI has no sdist of {package} {admitted[0].version}, so there is nothing to build"
-    if len(admitted) > 1:
-        reason = f"PyPI has no sdist of any of these versions of {package}: nothing to build"
-    other = next((version for version in versions.values() if version.sdist), None)
-    if other is None:
-        return f"{reason}; no other version has one: use PyPI's own wheels"
-    return f"{reason}; the newest version with one is {other.version}"
+def _why_no_sdist(page: ProjectPage, found: list[ProjectVersion]) -> str:
+    which = found[0].version if len(found) == 1 else f"{found[-1].version} to {found[0].version}"
+    reason = f"PyPI has only wheels of {page.package} {which}, and nothing to build one from"
+    for version in _by_number(page.versions).values():
+        if version.sdist:
+            return f"{reason}: the newest version with an sdist is {version.version}"
+    return f"{reason}: use PyPI's own"
