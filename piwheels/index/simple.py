@@ -69,7 +69,7 @@ def _head(title: str) -> str:
 
 def _attributes(file: PublishedFile) -> str:
     """The attributes of a file's link; what is not known is left out, never empty."""
-    attributes = {"href": f"{quote(file.filename, errors='replace')}#sha256={file.sha256}"}
+    attributes = {"href": f"{_url(file)}#sha256={file.sha256}"}
     if file.requires_python:
         attributes["data-requires-python"] = printable(file.requires_python)
     if file.yanked is not None:
@@ -85,7 +85,7 @@ def _entry(file: PublishedFile) -> dict[str, Any]:
     """A file's entry in JSON; what is not known is left out, since uv rejects null and ''."""
     entry: dict[str, Any] = {
         "filename": printable(file.filename),
-        "url": quote(file.filename, errors="replace"),
+        "url": _url(file),
         "hashes": {"sha256": file.sha256},
         "size": file.size,
         "upload-time": _utc(file.published),
@@ -97,6 +97,11 @@ def _entry(file: PublishedFile) -> dict[str, Any]:
     if file.metadata_sha256:
         entry["core-metadata"] = {"sha256": file.metadata_sha256}
     return entry
+
+
+def _url(file: PublishedFile) -> str:
+    """The file's bare name: it lies beside the page that links to it."""
+    return quote(file.filename, safe="", errors="replace")
 
 
 def _utc(moment: datetime) -> str:
