@@ -1,1 +1,1 @@
-"""Starting, watching and stopping processes; knows nothing of wheels."""
+"""Starting, watching and ending processes. Knows nothing of wheels."""
