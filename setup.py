@@ -34,6 +34,7 @@ TEST = [
     "pytest-timeout>=2.3,<3",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
+    "types-psutil",
     "types-psycopg2",
     "types-requests",
 ]

@@ -1,7 +1,10 @@
 -- The whole farm, now: for monitors. Each reads few rows, however large the farm.
 
 -- name: counts
-SELECT (SELECT count(*) FROM queue) AS queued,
+-- A retry within half a minute counts as waiting, a later one does not.
+SELECT
+    (SELECT count(*) FROM queue WHERE not_before <= now() + interval '30 seconds') AS queued,
+    (SELECT count(*) FROM queue WHERE not_before > now() + interval '30 seconds') AS later,
     (SELECT count(*) FROM page_jobs) + (SELECT count(*) FROM site_jobs) AS pages;
 
 -- name: running

@@ -52,6 +52,7 @@ class Status:
         return Farm(
             moment=datetime.now(UTC),
             queued=rows["queued"],
+            later=rows["later"],
             pages=rows["pages"],
             waiting=tuple(Waiting(**row) for row in rows["waiting"]),
             running=tuple(Running(**row) for row in rows["running"]),

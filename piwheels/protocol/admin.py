@@ -6,7 +6,7 @@ from typing import Annotated
 from voluptuous import Length
 
 from piwheels.protocol.codec import Vocabulary
-from piwheels.protocol.fields import Line, PackageName
+from piwheels.protocol.fields import Line, PackageName, VersionText
 
 Alias = Annotated[str, Length(min=1, max=255)]
 OptionalVersion = Annotated[str, Length(max=255)]
@@ -50,5 +50,32 @@ class Failed:
     hint: Line = ""
 
 
-FROM_TOOL = Vocabulary(Add)
-FROM_ADMIN = Vocabulary(Added, Failed)
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How does this *version* of *package* stand? As piw-add named it."""
+
+    package: PackageName
+    version: VersionText
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStanding:
+    """On one target: see model.published.Standing."""
+
+    target: Line
+    state: Line
+    filename: Line = ""
+    log: Line = ""
+    cause: Line = ""
+    fix: Line = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """On every active target, in their order; none if nobody knows the version."""
+
+    standings: Annotated[tuple[TargetStanding, ...], Length(max=1_000)]
+
+
+FROM_TOOL = Vocabulary(Add, Look)
+FROM_ADMIN = Vocabulary(Added, Failed, Standings)

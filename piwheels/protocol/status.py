@@ -64,14 +64,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Farm:
-    """The farm at *moment*. queued: builds that wait in all; waiting: the first of them.
+    """The farm at *moment*. queued: builds that may begin soon; waiting: the first of all.
 
-    pages: page jobs still to do.
-
+    later: retries that are put off. pages: page jobs still to do.
     """
 
     moment: datetime
     queued: Count
+    later: Count
     pages: Count
     waiting: Annotated[tuple[Waiting, ...], Length(max=100)]
     running: Annotated[tuple[Running, ...], Length(max=2_000)]
