@@ -149,10 +149,10 @@ def _address(root: Path, names: Sequence[str], is_folder: bool) -> str:
     pages are relative.
     """
     path = root.joinpath(*names)
-    is_package = len(names) >= 2 and names[0] in ("simple", "project") and not _is_file(path)
+    is_package = len(names) >= 2 and names[0] in ("simple", "project") and not os.path.isfile(path)
     if is_package:
         names = [names[0], _normalized(names[1]), *names[2:]]
-    is_folder = is_folder or (is_package and len(names) == 2) or path.is_dir()
+    is_folder = is_folder or (is_package and len(names) == 2) or os.path.isdir(path)
     return "/" + "/".join(names) + ("/" if is_folder and names else "")
 
 
@@ -175,7 +175,7 @@ def _simple_page(request: Request, folder: Path) -> Response:
     wanted = request.accept_mimetypes
     form = wanted.best_match(SIMPLE_PAGES) if wanted else "text/html"
     if form is None:
-        if not _is_file(folder / "index.html"):
+        if not os.path.isfile(folder / "index.html"):
             raise NotFound  # uv looks on at another index, which 406 would keep it from
         choice = f"This page comes as {', '.join(SIMPLE_PAGES)}.\n"
         refusal = Response(choice, HTTPStatus.NOT_ACCEPTABLE, {"Vary": "Accept"})
@@ -190,7 +190,7 @@ def _file(request: Request, path: Path) -> Response:
     if path.name.endswith(LOG):
         return _log(request, path)
     packed = path.with_name(f"{path.name}.gz")
-    has_variant = _is_file(packed)
+    has_variant = os.path.isfile(packed)
     if has_variant and _takes_gzip(request):
         opened = _open(packed)
         encoding = "gzip"
@@ -290,13 +290,6 @@ def _not_found(root: Path) -> Response:
     return Response(
         page, HTTPStatus.NOT_FOUND, {"Cache-Control": ASK_AGAIN}, content_type=content_type
     )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long for the file system
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:
