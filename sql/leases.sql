@@ -1,10 +1,10 @@
 -- Slaves, and the leases they hold.
 
 -- name: put_tag_set
-INSERT INTO tag_sets (tags) VALUES (:tags) ON CONFLICT (md5(tags::text)) DO NOTHING;
+INSERT INTO tag_sets (tags) VALUES (:tags) ON CONFLICT (tags_digest(tags)) DO NOTHING;
 
 -- name: tag_set_id
-SELECT tag_set_id FROM tag_sets WHERE md5(tags::text) = md5(CAST(:tags AS text[])::text);
+SELECT tag_set_id FROM tag_sets WHERE tags_digest(tags) = tags_digest(CAST(:tags AS text[]));
 
 -- name: put_target
 -- A target that comes back with another Python or other tags must be judged again.

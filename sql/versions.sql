@@ -52,7 +52,7 @@ FROM jsonb_to_recordset(CAST(:versions AS jsonb)) AS page (
     version text, released timestamptz, requires_python text, yanked text, sdist_name text,
     sdist_url text, sdist_sha256 text, sdist_size bigint, tags text[]
 )
-LEFT JOIN tag_sets ON md5(tag_sets.tags::text) = md5(page.tags::text)
+LEFT JOIN tag_sets ON tags_digest(tag_sets.tags) = tags_digest(page.tags)
 ORDER BY version
 ON CONFLICT (package_id, version) DO UPDATE SET
     released = EXCLUDED.released,
