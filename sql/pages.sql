@@ -56,7 +56,7 @@ SELECT name FROM packages WHERE EXISTS (
 ) ORDER BY name;
 
 -- name: overview
-SELECT name, display_name, summary,
+SELECT packages.name, display_name, summary,
     count(DISTINCT file_id) AS files,
     count(DISTINCT version_id) FILTER (WHERE outcome = 'failure') AS failed,
     count(DISTINCT version_id) FILTER (WHERE waiting) AS waiting
@@ -70,4 +70,4 @@ LEFT JOIN LATERAL (
     SELECT true AS waiting FROM queue WHERE queue.version_id = versions.version_id LIMIT 1
 ) AS queued ON true
 WHERE lane IS NOT NULL OR file_id IS NOT NULL
-GROUP BY package_id ORDER BY name LIMIT :limit;
+GROUP BY package_id ORDER BY packages.name LIMIT :limit;

@@ -54,6 +54,13 @@ ON CONFLICT (version_id, target_id) DO UPDATE SET
 SELECT version_id FROM versions WHERE lane IS NOT NULL AND version_id > :after
 ORDER BY version_id LIMIT :batch;
 
+-- name: fell_due
+-- Time passes without a notification, so somebody must look.
+SELECT EXISTS (
+    SELECT FROM queue WHERE attempts > 0
+        AND not_before BETWEEN now() - make_interval(secs => :seconds) AND now()
+);
+
 -- name: page_jobs
 INSERT INTO page_jobs (package_id, reason, requested)
 SELECT DISTINCT package_id, :reason, now() FROM versions WHERE version_id = ANY(:version_ids)

@@ -189,7 +189,7 @@ def _publisher(output: Path, site: Site, engine: Engine, stop: threading.Event, 
 
 def _admin(address: str, pypi: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
     with PyPI(pypi) as client:
-        Admin(engine, client, address).serve(stop.is_set, beat)
+        Admin(engine, client, address).serve(stop, beat)
 
 
 def _status(address: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:

@@ -13,7 +13,6 @@ from piwheels.model.builds import FailureClass
 from piwheels.model.queue import FailedBuild, Version
 from piwheels.model.targets import Target
 
-
 CALM = 2.0  # seconds between two writings of a page of the whole site
 
 
@@ -61,6 +60,12 @@ def replace(connection: Connection, gone: Collection[Row], put: Collection[Row])
         connection.execute(statement("queue", "delete"), keys)
     if put:
         connection.execute(statement("queue", "put"), [asdict(row) for row in put])
+
+
+def fell_due(connection: Connection, seconds: float) -> bool:
+    """Whether the time of some retry came within the last *seconds*."""
+    found = connection.execute(statement("queue", "fell_due"), {"seconds": seconds})
+    return bool(found.scalar_one())
 
 
 def request_pages(connection: Connection, version_ids: Collection[int], reason: str) -> None:

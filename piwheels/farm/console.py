@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from rich.console import Console as Screen
 from rich.live import Live
@@ -40,13 +39,12 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 @dataclass(frozen=True, slots=True)
 class Farm:
-    """Where the farm's services are. slaves: how many there will be. tree: the web tree."""
+    """Where the farm's services are. slaves: how many there will be."""
 
     status_address: str
     import_address: str
     url: str
     slaves: int
-    tree: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from piwheels.transport.sockets import Peer
 
 log = logging.getLogger(__name__)
 
+TICK = 1.0  # seconds
 BATCH = 256  # messages in one transaction
 MOST_SESSIONS = 20_000
 
@@ -96,6 +97,7 @@ class Dispatcher:
         self.listener = Listener(address)
         self.sessions: OrderedDict[bytes, Session] = OrderedDict()
         self.parked: dict[bytes, Parked] = {}
+        self.looked_for_retries = clock()
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
@@ -115,9 +117,9 @@ class Dispatcher:
     ) -> None:
         waiter = Waiter(self.listener, wake_ups)
         while not is_stopping():
-            waiter.wait(1.0)
+            waiter.wait(TICK)
             beat()
-            if wake_ups.drain():
+            if wake_ups.drain() or self._is_retry_due():
                 self._claim_for_parked()
             self._hear()
             self._release_parked()
@@ -267,8 +269,17 @@ class Dispatcher:
 
     def _park(self, turn: Turn, peer: Peer, claim: Claim) -> None:
         """Answer later: when work comes, or when the slave has waited long enough."""
-        until = self.clock() + self.settings.timing.nap
+        until = self.clock() + self.settings.timing.patience
         turn.parked[peer[0]] = Parked(peer, claim, until)
+
+    def _is_retry_due(self) -> bool:
+        now = self.clock()
+        if not self.parked or now - self.looked_for_retries < TICK:
+            return False
+        since = now - self.looked_for_retries
+        self.looked_for_retries = now
+        with transaction(self.engine) as connection:
+            return queue.fell_due(connection, since + TICK)
 
     def _claim_for_parked(self) -> None:
         waiting = [(parked.peer, parked.claim) for parked in self.parked.values()]
@@ -284,7 +295,6 @@ class Dispatcher:
         now = self.clock()
         for identity, parked in list(self.parked.items()):
             if parked.until <= now and isinstance(self.sessions.get(identity), Asking):
-                # A retry may have fallen due with no event to wake us.
                 self._take([(parked.peer, parked.claim)], self._on_last_look)
 
     def _on_last_look(self, turn: Turn, peer: Peer, claim: object) -> None:

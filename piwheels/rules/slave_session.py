@@ -35,12 +35,15 @@ FARTHEST_CLOCK = 300.0  # seconds a slave's clock may be off; wheels carry its t
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What slaves are told. All seconds. lease: without a sign of life."""
+    """All in seconds. heartbeat, silence: what slaves are told.
+
+    lease: without a sign of life. patience: for how long an IDLE may go without an answer.
+    """
 
     heartbeat: float = 15.0
     silence: float = 20.0
     lease: float = 120.0
-    nap: float = 10.0
+    patience: float = 10.0
 
 
 # Sessions: what the dispatcher remembers of a slave that is connected.
@@ -209,8 +212,8 @@ def _grant(session: Asking, build: Build, _: Timing) -> tuple[Session, list[Acti
     return Working(session.slave, build.lease), [Reply(build)]
 
 
-def _send_to_bed(session: Asking, found: Nothing, timing: Timing) -> tuple[Session, list[Action]]:
-    return Ready(session.slave), [Reply(Sleep(timing.nap, found.reason))]
+def _turn_away(session: Asking, found: Nothing, _: Timing) -> tuple[Session, list[Action]]:
+    return Ready(session.slave), [Reply(Sleep(0.0, found.reason))]
 
 
 def _extend(
@@ -274,7 +277,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     **_known(Sent, _conclude),
     **_known(Bye, _part),
     (Asking, Build): _grant,
-    (Asking, Nothing): _send_to_bed,
+    (Asking, Nothing): _turn_away,
     (Working, Extended): _carry_on,
     (Working, Void): _cancel,
     (Working, Missing): _ask_for_files,

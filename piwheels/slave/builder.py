@@ -17,6 +17,7 @@ from piwheels.model.builds import (
     Phase,
 )
 from piwheels.model.errors import BadWheel
+from piwheels.protocol.slave import LOG_NAME
 from piwheels.rules.failures import one_line
 from piwheels.rules.ingest import WheelReport, inspect, is_degraded, refusal
 from piwheels.slave.buildlog import BuildLog
@@ -31,7 +32,7 @@ from piwheels.slave.room import Room, open_plain, open_room
 from piwheels.slave.sandbox import Cell, Sandbox
 from piwheels.slave.sdist import Source, unpack
 
-LOG_NAME = "log.txt"
+
 MOST_WHEEL_BYTES = 8 * 1024**3
 CHUNK = 1024 * 1024
 
@@ -214,7 +215,8 @@ class _Work:
     @contextmanager
     def _phase(self, phase: Phase, heading: str) -> Iterator[None]:
         self.clock.check()
-        self.on_phase(phase)
+        if phase.value not in self.phases:
+            self.on_phase(phase)
         self.log.heading(heading)
         began = time.monotonic()
         try:

@@ -76,11 +76,13 @@ class Caller(_Socket):
         self.socket.send(frame)
 
     def answer(self) -> bytes | None:
-        """The answer to the newest question, or None if it is not here yet."""
+        """The answer to the newest question, or None: it is not here yet, or was taken."""
         try:
             return self.socket.recv(zmq.NOBLOCK)
-        except zmq.Again:
-            return None
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EAGAIN, zmq.EFSM):
+                return None
+            raise
 
 
 class Talker(_Socket):

@@ -93,6 +93,7 @@ CREATE TABLE queue (  -- what is waiting: kept equal to piwheels.rules.queue, ro
     attempts smallint NOT NULL,
     PRIMARY KEY (version_id, target_id)
 );
+CREATE INDEX queue_due ON queue (not_before) WHERE attempts > 0;  -- only retries wait for a time
 CREATE INDEX queue_order ON queue (target_id, lane, popularity DESC, released DESC, version_id);
 
 CREATE TABLE leases (
