@@ -3,6 +3,7 @@
 import argparse
 import logging
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,10 +102,10 @@ def _main() -> int:
     requests = list(_requests(options.requirements))
     slaves = _slaves(options.python or [sys.executable])
     layout = Layout(Path(options.data).expanduser().absolute(), runtime_directory())
-    web.check_port(HOST, options.port)
-    layout.make()
-    _warn(screen)
-    return _run(options, layout, slaves, requests, screen)
+    with web.listen(HOST, options.port) as listener:
+        layout.make()
+        _warn(screen)
+        return _run(options, layout, slaves, requests, listener, screen)
 
 
 def _requests(requirements: Iterable[str]) -> Iterator[tuple[str, Add]]:
@@ -147,6 +148,7 @@ def _run(
     layout: Layout,
     slaves: Sequence[Slave],
     requests: Sequence[tuple[str, Add]],
+    listener: socket.socket,
     screen: Screen,
 ) -> int:
     """Run the farm until it is told to end, or is done; return the exit status."""
@@ -156,11 +158,11 @@ def _run(
         with screen.status("Starting the database"):
             postgres.prepare()
             supervisor.add(postgres.child())
-            _await(supervisor, ["postgresql"])
+            postgres.wait_until_ready(STARTING_SECONDS, pause=partial(_go_on, supervisor))
             _initialize(postgres)
         with screen.status("Starting the master, the web server and the slaves"):
             layout.write_configuration(_configuration(options, layout, postgres))
-            for child in _services(options, layout, slaves):
+            for child in _services(layout, slaves, listener):
                 supervisor.add(child)
             _await(supervisor, ["master", "web"])
         _introduce(screen, options, layout)
@@ -173,21 +175,26 @@ def _run(
     return supervisor.status
 
 
+def _go_on(supervisor: Supervisor, seconds: float) -> None:
+    """Poll for so long. Raise PiwheelsError if the farm ends instead."""
+    if not supervisor.poll(seconds):
+        raise PiwheelsError(supervisor.last_words or "the farm was told to end")
+
+
 def _await(supervisor: Supervisor, names: Sequence[str]) -> None:
     """Poll until all of *names* are ready. Raise PiwheelsError if that takes too long."""
     deadline = time.monotonic() + STARTING_SECONDS
     while not all(map(supervisor.is_ready, names)):
-        if not supervisor.poll(0.5):
-            raise PiwheelsError(supervisor.last_words or "the farm was told to end")
+        _go_on(supervisor, 0.5)
         if time.monotonic() > deadline:
             late = ", ".join(name for name in names if not supervisor.is_ready(name))
             raise PiwheelsError(f"not ready after {STARTING_SECONDS:.0f} s: {late}; see the logs")
 
 
 def _initialize(postgres: EmbeddedPostgres) -> None:
-    postgres.create_database(DATABASE)
-    owner = postgres.dsn(DATABASE, postgres.owner)
-    schema.initialize(owner, ROLE, postgres.password(ROLE))
+    postgres.ensure_database(DATABASE)
+    postgres.ensure_role(ROLE)
+    schema.initialize(postgres.dsn(DATABASE), ROLE)
 
 
 def _configuration(
@@ -209,13 +216,11 @@ def _configuration(
     }
 
 
-def _services(
-    options: argparse.Namespace, layout: Layout, slaves: Sequence[Slave]
-) -> Iterator[Child]:
+def _services(layout: Layout, slaves: Sequence[Slave], listener: socket.socket) -> Iterator[Child]:
     yield Child("master", _command(layout, "master"), reports_ready=True)
     yield Child(
         "web",
-        partial(_serve_web, layout.web_tree, options.port),
+        partial(_serve_web, layout.web_tree, listener),
         reports_ready=True,
     )
     for slave in slaves:
@@ -241,8 +246,8 @@ def _command(layout: Layout, name: str, *words: str) -> Command:
     )
 
 
-def _serve_web(tree: Path, port: int, heart: Heart) -> None:
-    web.serve(tree, HOST, port, lambda _: heart.ready())
+def _serve_web(tree: Path, listener: socket.socket, heart: Heart) -> None:
+    web.serve(tree, listener, heart.ready)
 
 
 def _console(

@@ -104,13 +104,21 @@ def application(root: Path) -> "WSGIApplication":
     return answer
 
 
-def serve(root: Path, host: str, port: int, ready: Callable[[int], None]) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Take *port*, 0 for any free one, before anything else is begun. Raise PortTaken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise PortTaken(_advice(host, port, error)) from error
+
+
+def serve(root: Path, listener: socket.socket, ready: Callable[[], object]) -> None:
     """Serve the tree below *root* until SIGTERM or SIGINT. Call it in the main thread.
 
-    port: 0 takes any free one. ready: called with the port once clients can connect.
-    Raise PortTaken.
+    ready: called once clients are answered.
     """
-    with _listen(host, port) as listener, _interrupted_by(signal.SIGTERM, signal.SIGINT):
+    with _interrupted_by(signal.SIGTERM, signal.SIGINT):
         server = waitress.create_server(
             application(root),
             sockets=[listener],
@@ -119,7 +127,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[int], None]) -> Non
             max_request_body_size=LARGEST_REQUEST_BODY,
         )
         try:
-            ready(listener.getsockname()[1])
+            ready()
             server.run()
         finally:
             server.close()
@@ -290,14 +298,6 @@ def _not_found(root: Path) -> Response:
     return Response(
         page, HTTPStatus.NOT_FOUND, {"Cache-Control": ASK_AGAIN}, content_type=content_type
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except OSError as error:
-        raise PortTaken(_advice(host, port, error)) from error
 
 
 def _advice(host: str, port: int, error: OSError) -> str:

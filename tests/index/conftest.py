@@ -25,8 +25,9 @@ NOON = datetime(2026, 11, 22, 12, 0, 0, 250_000, tzinfo=UTC)
 SERVER = """
 import sys
 from pathlib import Path
-from piwheels.farm.web import serve
-serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), lambda port: print(port, flush=True))
+from piwheels.farm.web import listen, serve
+listener = listen("127.0.0.1", int(sys.argv[2]))
+serve(Path(sys.argv[1]), listener, lambda: print(listener.getsockname()[1], flush=True))
 """
 
 

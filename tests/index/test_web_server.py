@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from piwheels.farm.web import PortTaken, serve
+from piwheels.farm.web import PortTaken, listen
 from piwheels.index.pages import Home
 from tests.index.conftest import SERVER, running_server
 
@@ -320,12 +320,12 @@ def test_a_taken_port_is_reported_with_what_to_do(tree):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(PortTaken, match=f"port {port} .*taken.*choose another port"):
-            serve(tree.root, "127.0.0.1", port, print)
+            listen("127.0.0.1", port)
 
 
 def test_an_address_of_another_machine_is_reported_with_what_to_do(tree):
     with pytest.raises(PortTaken, match="choose an address of this machine"):
-        serve(tree.root, "192.0.2.1", 0, print)
+        listen("192.0.2.1", 0)
 
 
 def test_the_home_page_is_served_over_ipv6(tree):
