@@ -1,16 +1,17 @@
 -- What is known of packages and their versions, and making it agree with PyPI.
 
--- name: put_package
--- Also takes the package's row: two writers of one package take turns from here on.
-INSERT INTO packages (name, display_name) VALUES (:name, :display_name)
-ON CONFLICT (name) DO UPDATE SET display_name = EXCLUDED.display_name
-RETURNING package_id, serial;
+-- name: add_package
+INSERT INTO packages (name, display_name) VALUES (:name, :display_name) ON CONFLICT DO NOTHING;
 
 -- name: package
+-- Two writers of one package take turns from here on.
 SELECT package_id, skip, summary FROM packages WHERE name = :name FOR NO KEY UPDATE;
 
--- name: put_serial
-UPDATE packages SET serial = :serial WHERE package_id = :package_id AND serial < :serial;
+-- name: update_package
+-- Nothing comes back if what is on record is newer. Pages without a serial are always new.
+UPDATE packages SET display_name = :display_name, serial = COALESCE(:serial, serial)
+WHERE name = :name AND (CAST(:serial AS bigint) IS NULL OR serial <= :serial)
+RETURNING package_id;
 
 -- name: put_names
 -- A spelling stays with the package that had it first.
@@ -30,8 +31,9 @@ SELECT name FROM package_names WHERE package_id = :package_id;
 -- name: known
 SELECT version, released, requires_python, yanked, sdist_name, sdist_url, sdist_sha256,
     sdist_size, COALESCE(tags, '{}') AS tags
-FROM versions LEFT JOIN tag_sets ON tag_set_id = pypi_tag_set_id
-WHERE package_id = :package_id;
+FROM packages JOIN versions USING (package_id)
+LEFT JOIN tag_sets ON tag_set_id = pypi_tag_set_id
+WHERE packages.name = :name;
 
 -- name: put_tag_sets
 -- In one order for all writers: no two of them can wait for each other.

@@ -5,6 +5,7 @@ It speaks for itself what real indexes say: JSON (PEP 691, 700) and HTML (PEP 50
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _package(path: Path) -> str:
     try:
         return canonicalize_name(parse_filename(path.name)[0])
     except ValueError:
-        return canonicalize_name(path.name.partition("-")[0])
+        return canonicalize_name(re.split(r"[-.]", path.name)[0])
 
 
 def _as_html(page: dict[str, Any]) -> str:

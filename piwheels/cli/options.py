@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NoReturn
 
 import configargparse
 
@@ -272,11 +273,15 @@ def queue_address(options: argparse.Namespace, name: str) -> str:
 
 
 def runtime_directory() -> Path:
-    """Return the user's private directory for sockets, made if it is not there.
+    """The user's private directory for sockets. Raise BadConfiguration."""
+    return private_directory(_runtime_path())
+
+
+def private_directory(path: Path) -> Path:
+    """Return *path*, a directory that only this user may enter, made if it is not there.
 
     Raise BadConfiguration if somebody else could have put something there.
     """
-    path = _runtime_path()
     try:
         path.mkdir(mode=0o700, exist_ok=True)
         found = path.lstat()
@@ -372,6 +377,11 @@ def run(main: Callable[[], int | None]) -> int:
         print(f"{Path(sys.argv[0]).name}: {_one_line(error)}", file=sys.stderr)
         return _status_of(error)
     return status
+
+
+def fail(reason: str, hint: str = "") -> NoReturn:
+    """End the command with status 2: the command line cannot be meant. Raise BadUsage."""
+    raise BadUsage(f"{reason}: {hint}" if hint else reason)
 
 
 def confirm(question: str, is_sure: bool) -> bool:

@@ -3,7 +3,7 @@
 The owner creates and migrates; the daemon's role owns nothing and may only work with rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.resources import files
@@ -96,10 +96,15 @@ def check(engine: Engine) -> None:
             f"the role {engine.url.username or 'of this process'} may not read the schema: "
             "run piw-initdb with --user and its name"
         ) from error
+    refuse_others(applied, _ours())
+
+
+def refuse_others(applied: Set[str], ours: Set[str]) -> None:
+    """Raise WrongSchema unless the migrations *applied* are exactly *ours*."""
     if not applied:
         raise WrongSchema("the database has no schema: run piw-initdb as its owner")
-    _refuse_newer(applied)
-    if missing := sorted(_ours() - applied):
+    _refuse_newer(applied, ours)
+    if missing := sorted(ours - applied):
         raise WrongSchema(
             f"the database's schema is older than these programs (it lacks {', '.join(missing)}): "
             "run piw-initdb as its owner"
@@ -139,10 +144,10 @@ def _in_words(error: BaseException | None) -> BaseException:
 
 def _plan(connection: Connection, role: str) -> Plan:
     _refuse_old_server(connection)
-    applied = _applied(connection)
-    _refuse_newer(applied)
+    applied, ours = _applied(connection), _ours()
+    _refuse_newer(applied, ours)
     return Plan(
-        migrations=tuple(sorted(_ours() - applied)),
+        migrations=tuple(sorted(ours - applied)),
         role=role,
         creates_role=not _is_role(connection, role),
     )
@@ -154,8 +159,8 @@ def _refuse_old_server(connection: Connection) -> None:
         raise WrongServer(f"PostgreSQL {number // 10_000} is too old: use {OLDEST_SERVER} or newer")
 
 
-def _refuse_newer(applied: set[str]) -> None:
-    if unknown := sorted(applied - _ours()):
+def _refuse_newer(applied: Set[str], ours: Set[str]) -> None:
+    if unknown := sorted(applied - ours):
         raise WrongSchema(
             f"the database's schema is newer than these programs (it has {', '.join(unknown)}): "
             "upgrade the programs"

@@ -17,6 +17,10 @@ from piwheels.model.errors import PiwheelsError
 from piwheels.rules.project_diff import Changes, ProjectPage, ProjectVersion
 
 
+class UnknownPackage(PiwheelsError):
+    """A package that nobody ever added. The asker's fault."""
+
+
 class UnknownVersion(PiwheelsError):
     """A version that the farm has never seen on PyPI. The asker's fault."""
 
@@ -43,13 +47,18 @@ class Version:
     skip: str
 
 
-def find_package(connection: Connection, name: str) -> Package | None:
-    """The package of this normalized *name*, held until the transaction ends."""
+def get_package(connection: Connection, name: str) -> Package:
+    """The package of this normalized *name*, held until the transaction ends.
+
+    Raise UnknownPackage.
+    """
     row = connection.execute(statement("versions", "package"), {"name": name}).one_or_none()
-    return Package(*row) if row else None
+    if row is None:
+        raise UnknownPackage(f"the farm does not know {name}: add it with piw-add {name}")
+    return Package(*row)
 
 
-def find_version(connection: Connection, package: str, version: str) -> Version:
+def get_version(connection: Connection, package: str, version: str) -> Version:
     """The *version* of *package*, both as they are stored. Raise UnknownVersion."""
     row = connection.execute(
         statement("versions", "version"), {"package": package, "version": version}
@@ -63,20 +72,19 @@ def find_version(connection: Connection, package: str, version: str) -> Version:
 
 def known(connection: Connection, package: str) -> dict[str, ProjectVersion]:
     """What is known of *package* (normalized), by version; empty if it is not known at all."""
-    found = find_package(connection, package)
-    if found is None:
-        return {}
-    rows = connection.execute(statement("versions", "known"), {"package_id": found.package_id})
+    rows = connection.execute(statement("versions", "known"), {"name": package})
     return {row.version: _version(row) for row in rows}
 
 
-def enter(connection: Connection, page: ProjectPage) -> int:
-    """Make the package known and hold it until the transaction ends; return its package_id.
+def enter(connection: Connection, page: ProjectPage) -> bool:
+    """Make the package known, and hold it until the transaction ends; return whether it is new.
 
     To be called before ``known``: two writers of one package then see each other's work.
     """
-    package_id: int = _enter(connection, page).package_id
-    return package_id
+    parameters = {"name": page.package, "display_name": page.display_name}
+    is_new = connection.execute(statement("versions", "add_package"), parameters).rowcount == 1
+    connection.execute(statement("versions", "package"), {"name": page.package})
+    return is_new
 
 
 def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[int]:
@@ -85,14 +93,16 @@ def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[in
     Return the ids of the versions that this changed; doing it again changes none. A page
     older than the one on record changes nothing.
     """
-    row = _enter(connection, page)
-    if page.serial is not None and page.serial < row.serial:
+    enter(connection, page)
+    package_id = connection.execute(
+        statement("versions", "update_package"),
+        {"name": page.package, "display_name": page.display_name, "serial": page.serial},
+    ).scalar_one_or_none()
+    if package_id is None:
         return set()
-    connection.execute(
-        statement("versions", "put_serial"),
-        {"package_id": row.package_id, "serial": page.serial or 0},
-    )
-    return _put_versions(connection, row.package_id, changes.versions)
+    names = {"package_id": package_id, "names": [page.package, page.display_name]}
+    connection.execute(statement("versions", "put_names"), names)
+    return _put_versions(connection, package_id, changes.versions)
 
 
 def want(connection: Connection, package: str, version: str, lane: int) -> int:
@@ -100,7 +110,7 @@ def want(connection: Connection, package: str, version: str, lane: int) -> int:
 
     Raise UnknownVersion.
     """
-    version_id = find_version(connection, package, version).version_id
+    version_id = get_version(connection, package, version).version_id
     connection.execute(statement("versions", "want"), {"version_id": version_id, "lane": lane})
     return version_id
 
@@ -150,18 +160,6 @@ def request_page(connection: Connection, package_id: int, reason: str) -> None:
     """Ask the publisher for the pages of one package."""
     parameters = {"package_id": package_id, "reason": reason}
     connection.execute(statement("versions", "request_page"), parameters)
-
-
-def _enter(connection: Connection, page: ProjectPage) -> Row[Any]:
-    row = connection.execute(
-        statement("versions", "put_package"),
-        {"name": page.package, "display_name": page.display_name},
-    ).one()
-    connection.execute(
-        statement("versions", "put_names"),
-        {"package_id": row.package_id, "names": [page.package, page.display_name]},
-    )
-    return row
 
 
 def _put_versions(

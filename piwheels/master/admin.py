@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from threading import Thread
+from threading import Event, Thread
 
 from sqlalchemy import Connection, Engine
 
@@ -63,14 +63,14 @@ class Admin:
         self.answers: Queue[tuple[Peer, bytes]] = Queue()
         self.mailbox = Mailbox()
 
-    def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
-        """Work until *is_stopping*; call *beat* about once a second."""
+    def serve(self, stop: Event, on_beat: Callable[[], None]) -> None:
+        """Work until *stop* is set; call *on_beat* about once a second."""
         for _ in range(self.workers):
             # Daemons: one that waits for a slow PyPI must not hold up the end of the process.
             Thread(target=self._work, daemon=True).start()
         waiter = Waiter(self.listener, self.mailbox)
-        while not is_stopping():
-            beat()
+        while not stop.is_set():
+            on_beat()
             waiter.wait(BEAT_SECONDS)
             self.mailbox.drain()
             self._send_answers()
@@ -149,13 +149,14 @@ class _Adding:
 
     def run(self) -> Added:
         """Do it. Raise PiwheelsError; nothing has changed then, once it is rolled back."""
-        before = versions.find_package(self.connection, self.page.package)
-        self.package_id = before.package_id if before else self._enter()
-        self._describe(before.summary if before else "")
+        self._enter()
+        before = versions.get_package(self.connection, self.page.package)
+        self.package_id = before.package_id
+        self._describe(before.summary)
         concerns_version = bool(self.request.specifier) or not self.request.skip
         version = self._add_version() if concerns_version else ""
         if self.request.skip is not None and not self.request.specifier:
-            self._skip_package(before.skip if before else "", self.request.skip)
+            self._skip_package(before.skip, self.request.skip)
         refresh(self.connection, self.changed)
         if self.is_news:
             versions.request_page(self.connection, self.package_id, "piw-add")
@@ -163,11 +164,10 @@ class _Adding:
             self._warn_of_skips(version)
         return Added(self.page.package, version, self.is_news, _cut(self.warnings))
 
-    def _enter(self) -> int:
-        self.is_news = True
-        if not self.page.versions:
+    def _enter(self) -> None:
+        self.is_news = versions.enter(self.connection, self.page)
+        if self.is_news and not self.page.versions:
             self.warnings.append(f"{self.page.package} is new here, and PyPI was not asked for it")
-        return versions.enter(self.connection, self.page)
 
     def _describe(self, summary: str) -> None:
         request = self.request
@@ -183,10 +183,9 @@ class _Adding:
         pythons = versions.active_pythons(self.connection)
         chosen = choose(self.page, self.request.specifier, pythons)
         self._warn_of_choice(chosen, pythons)
-        versions.enter(self.connection, self.page)
         changes = diff(versions.known(self.connection, self.page.package), self.page)
         self._note(versions.apply(self.connection, self.page, changes))
-        known = versions.find_version(self.connection, self.page.package, chosen.version)
+        known = versions.get_version(self.connection, self.page.package, chosen.version)
         if self.request.skip is not None and self.request.specifier:
             self._skip_version(known, self.request.skip)
         if not self.request.skip and (known.lane is None or known.lane > MANUAL):
@@ -223,12 +222,12 @@ class _Adding:
     def _warn_of_skips(self, version: str) -> None:
         """Say so if it was asked for, but will not be built."""
         package = self.page.package
-        found = versions.find_package(self.connection, package)
-        if found and found.skip and not self.request.skip:
+        reason = versions.get_package(self.connection, package).skip
+        if reason and not self.request.skip:
             self.warnings.append(
-                f"{package} is skipped: {found.skip}; to build it, say piw-add {package} --unskip"
+                f"{package} is skipped: {reason}; to build it, say piw-add {package} --unskip"
             )
-        reason = versions.find_version(self.connection, package, version).skip
+        reason = versions.get_version(self.connection, package, version).skip
         if reason and not self.request.skip:
             self.warnings.append(
                 f"{package} {version} is skipped: {reason}; to build it, "
