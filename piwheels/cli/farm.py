@@ -69,7 +69,7 @@ def parser() -> Parser:
         help="an interpreter to build for, by path or name (repeatable; default: this one)",
     )
     options.add_argument(
-        "--port", type=int, default=8080, metavar="PORT", help="of the web server (8080)"
+        "--port", type=int, default=8080, metavar="PORT", help="of the web server (8080); 0: any free one"
     )
     options.add_argument(
         "--data",
@@ -103,6 +103,7 @@ def _main() -> int:
     slaves = _slaves(options.python or [sys.executable])
     layout = Layout(Path(options.data).expanduser().absolute(), runtime_directory())
     with web.listen(HOST, options.port) as listener:
+        options.port = listener.getsockname()[1]  # 0 stood for any free one
         layout.make()
         _warn(screen)
         return _run(options, layout, slaves, requests, listener, screen)

@@ -6,17 +6,27 @@ holds up nobody else. All that a request changes is changed in one transaction.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 
 from sqlalchemy import Connection, Engine
 
-from piwheels.database import versions
+from piwheels.database import pages, versions
 from piwheels.database.connection import transaction
 from piwheels.master.queue import refresh
+from piwheels.master.standings import project
 from piwheels.model.errors import BadMessage, PiwheelsError, Unavailable
-from piwheels.protocol.admin import FROM_ADMIN, FROM_TOOL, Add, Added, Failed
+from piwheels.protocol.admin import (
+    FROM_ADMIN,
+    FROM_TOOL,
+    Add,
+    Added,
+    Failed,
+    Look,
+    Standings,
+    TargetStanding,
+)
 from piwheels.pypi import PyPI
 from piwheels.rules.project_diff import (
     ProjectPage,
@@ -47,7 +57,7 @@ class _Asked:
     """A request, and who waits for the answer."""
 
     peer: Peer
-    request: Add
+    request: Add | Look
 
 
 class Admin:
@@ -102,9 +112,11 @@ class Admin:
             self.answers.put((asked.peer, FROM_ADMIN.encode(self.answer(asked.request))))
             self.mailbox.wake()
 
-    def answer(self, request: Add) -> Added | Failed:
+    def answer(self, request: Add | Look) -> Added | Failed | Standings:
         """Do what is asked, and say how it went; never raises."""
         try:
+            if isinstance(request, Look):
+                return self.look(request)
             added = self.add(request)
         except DatabaseAway as error:
             logger.warning("%s", error)
@@ -128,6 +140,24 @@ class Admin:
                 return added
         except Unavailable as error:
             raise DatabaseAway(str(error)) from error
+
+    def look(self, request: Look) -> Standings:
+        """How a version stands on each target. Raise PiwheelsError."""
+        try:
+            with transaction(self.engine) as connection:
+                package = versions.get_package(connection, request.package)
+                contents = package and pages.contents(connection, package.package_id)
+                releases = project(connection, contents).releases if contents else ()
+        except Unavailable as error:
+            raise DatabaseAway(str(error)) from error
+        return Standings(
+            tuple(
+                TargetStanding(**asdict(standing))
+                for release in releases
+                if release.version == request.version
+                for standing in release.standings
+            )
+        )
 
     def _page(self, request: Add) -> ProjectPage:
         """What PyPI says; a whole package may be skipped whatever PyPI says of it."""

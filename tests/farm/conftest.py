@@ -1,0 +1,39 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pypi_server import small_pypi
+from tests.running_farm import put_packages, running_farm
+
+
+@pytest.fixture(scope="session")
+def pypi(tmp_path_factory):
+    """An index with every package of tests/packages."""
+    with small_pypi(tmp_path_factory.mktemp("pypi")) as index:
+        put_packages(index)
+        yield index
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory, pypi):
+    """A farm that other tests of the module use too."""
+    with running_farm(tmp_path_factory.mktemp("farm"), pypi.simple_url) as farm:
+        yield farm
+
+
+@pytest.fixture
+def pythons():
+    """Two interpreters of different versions, or a skip that says what is missing."""
+    this = f"{sys.version_info.major}.{sys.version_info.minor}"
+    found = []
+    for minor in range(13, 7, -1):
+        version = f"3.{minor}"
+        local = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
+        path = str(local[-1]) if local else shutil.which(f"python{version}")
+        if path and version != this:
+            found.append(path)
+    if not found:
+        pytest.skip(f"needs another CPython than {this}, 3.8 to 3.13")
+    return [sys.executable, found[0]]
