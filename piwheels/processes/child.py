@@ -11,19 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from piwheels.model.errors import PiwheelsError
+from piwheels.model.errors import BadConfiguration
 from piwheels.processes.heart import VARIABLE, Heart, HeartMonitor, heart_pipe
 from piwheels.processes.prctl import die_with_parent
 
 _NOT_STARTED = 127  # as shells say it
 _LAST_LINES = 4096
-
-
-class BadConfiguration(PiwheelsError):
-    """The operator's settings make work impossible: a restart would not help.
-
-    A child's function that raises it ends with os.EX_CONFIG, and so does its supervisor.
-    """
 
 
 class Restart(Enum):

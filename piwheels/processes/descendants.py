@@ -13,13 +13,14 @@ import select
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from piwheels.model.errors import PiwheelsError
 
 _DEAD = frozenset("ZX")
+_PAGE = 65536  # no kernel's page is larger: a smaller read might cut a pid in two
 
 
 class StillAlive(PiwheelsError):
@@ -64,7 +65,7 @@ class Process:
 
 def descendants(pid: int) -> set[Process]:
     """All processes below *pid* that are alive."""
-    return set(_alive_below(_children_by_parent(), pid))
+    return {process for process in _below(_children_by_parent(), pid) if process.is_alive}
 
 
 def kill_tree(pid: int, seconds: float = 10.0) -> None:
@@ -76,12 +77,12 @@ def kill_tree(pid: int, seconds: float = 10.0) -> None:
     if root is None:
         return
     deadline = time.monotonic() + seconds
-    _signal(root, signal.SIGSTOP)
-    killed = _kill_all(lambda: descendants(pid), deadline)
+    send(root, signal.SIGSTOP)
+    dead = _kill_all(lambda: set(_below(_children_by_parent(), pid)), pid, deadline)
     # The root goes last: what it collects as a subreaper would else be lost among our own.
-    _signal(root, signal.SIGKILL)
+    send(root, signal.SIGKILL)
     _await_death(root, deadline)
-    _reap(process.pid for process in killed)
+    _reap(process.pid for process in dead)
 
 
 def kill_orphans(spared: Collection[int], seconds: float = 10.0) -> None:
@@ -89,54 +90,88 @@ def kill_orphans(spared: Collection[int], seconds: float = 10.0) -> None:
 
     For a subreaper: such children were left behind by processes that ended. spared: pids of
     the children that this process started and still needs; no thread of it may be starting
-    another one meanwhile. Raise StillAlive after *seconds*.
+    or waiting for others meanwhile. Raise StillAlive after *seconds*.
     """
-    _kill_all(lambda: _orphans(spared), time.monotonic() + seconds)
-    mine = _children_by_parent().get(os.getpid(), ())
-    _reap(process.pid for process in mine if process.pid not in spared)
+    deadline = time.monotonic() + seconds
+    dead = _kill_all(lambda: _orphans(spared), os.getpid(), deadline, spared)
+    _reap(process.pid for process in dead)
 
 
 def _orphans(spared: Collection[int]) -> set[Process]:
     children = _children_by_parent()
-    left_behind = [
-        process for process in children.get(os.getpid(), ()) if process.pid not in spared
-    ]
-    found = {process for process in left_behind if process.is_alive}
-    return found.union(*(_alive_below(children, process.pid) for process in left_behind))
+    orphans = {process for process in children.get(os.getpid(), ()) if process.pid not in spared}
+    return orphans.union(*(_below(children, process.pid) for process in orphans))
 
 
-def _kill_all(find: Callable[[], set[Process]], deadline: float) -> set[Process]:
-    """Kill what *find* finds until it finds nothing, twice: /proc is not read in one instant.
+def _kill_all(
+    look: Callable[[], set[Process]],
+    reaper: int,
+    deadline: float,
+    spared: Collection[int] = (),
+) -> set[Process]:
+    """Kill what *look* finds until all of it is dead. Return the dead.
+
+    reaper: the process that orphans come to, and that waits for none of them meanwhile. So
+    the dead stay, and show what looking alone cannot, since /proc is not read in one instant:
+    whoever lived during a look without being seen has a dead ancestor that is new since the
+    look before. Two looks in a row that find the same dead and nobody alive are proof.
+    """
+    dead: set[Process] | None = None
+    while True:
+        found = _stop_all(look, deadline)
+        alive = {process for process in found if process.is_alive}
+        if not alive and found == dead:
+            return found
+        if not alive and dead is not None and found > dead:
+            _chase(reaper, spared, deadline)
+        dead = None if alive else found
+        for process in alive:
+            send(process, signal.SIGKILL)
+        for process in alive:
+            _await_death(process, deadline)
+
+
+def _stop_all(look: Callable[[], set[Process]], deadline: float) -> set[Process]:
+    """Stop those alive until a look finds no new ones. Return what the last look found.
 
     All are stopped before any is killed: a death frees a place under a limit of processes,
-    for another to fork into. Return those killed.
+    for another to fork into.
     """
-    killed: set[Process] = set()
-    quiet = 0
-    while quiet < 2:
-        stopped = _stop_all(find, deadline)
-        quiet = 0 if stopped else quiet + 1
-        for process in stopped:
-            _signal(process, signal.SIGKILL)
-        for process in stopped:
-            _await_death(process, deadline)
-        killed |= stopped
-    return killed
-
-
-def _stop_all(find: Callable[[], set[Process]], deadline: float) -> set[Process]:
-    """Stop what *find* finds until it finds nothing new. Return all that were found."""
     stopped: set[Process] = set()
-    while fresh := find() - stopped:
+    while True:
+        found = look()
+        fresh = {process for process in found if process.is_alive} - stopped
+        if not fresh:
+            return found
         if time.monotonic() > deadline:
             raise _still_alive(fresh)
         for process in fresh:
-            _signal(process, signal.SIGSTOP)
+            send(process, signal.SIGSTOP)
         stopped |= fresh
-    return stopped
 
 
-def _signal(process: Process, number: signal.Signals) -> None:
+def _chase(reaper: int, spared: Collection[int], deadline: float) -> None:
+    """Kill a chain of processes, each of which forks the next and ends, by being faster.
+
+    A look at all of /proc takes longer than such a process lives. But each becomes the
+    reaper's child when the one before it ends, and the kernel's list of children can be read
+    on from its end, as a log is followed. No pid in it is reused: its dead are not waited for.
+    """
+    until = min(deadline, time.monotonic() + 0.2)
+    with ExitStack() as files:
+        lists = [
+            files.enter_context(path.open("rb", buffering=0))
+            for path in Path(f"/proc/{reaper}/task").glob("*/children")
+        ]
+        while time.monotonic() < until:
+            for pids in lists:
+                for pid in pids.read(_PAGE).split():
+                    if int(pid) not in spared:
+                        with suppress(ProcessLookupError, PermissionError):
+                            os.kill(int(pid), signal.SIGKILL)
+
+
+def send(process: Process, number: signal.Signals) -> None:
     """Signal this very process, or nobody: between finding and signalling pids are reused."""
     with suppress(ProcessLookupError, PermissionError):
         handle = os.pidfd_open(process.pid)
@@ -172,13 +207,12 @@ def _reap(pids: Iterator[int]) -> None:
             os.waitpid(pid, os.WNOHANG)
 
 
-def _alive_below(children: Mapping[int, list[Process]], pid: int) -> Iterator[Process]:
+def _below(children: Mapping[int, list[Process]], pid: int) -> Iterator[Process]:
     """Walk down, through the dead too: before they are waited for they may have children."""
     waiting = list(children.get(pid, ()))
     while waiting:
         process = waiting.pop()
-        if process.is_alive:
-            yield process
+        yield process
         waiting += children.get(process.pid, ())
 
 
