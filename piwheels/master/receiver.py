@@ -89,10 +89,11 @@ class Receiver:
         self.verifier = Verifier(engine, WebTree(tree_root))
         self.largest_file = largest_file
         self.patience = patience
-        self.dropped = 0  # frames that were no messages
+        self.dropped = self._dropped_and_told = 0  # frames that were no messages
         self.transfers: dict[Key, Transfer] = {}
         self.verdicts: SimpleQueue[tuple[Key, object]] = SimpleQueue()
         self.mailbox = Mailbox()
+        self.pool = ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verifier")
         self.listener = Listener(address)
         self.address = self.listener.address
 
@@ -100,7 +101,7 @@ class Receiver:
         """Work until *is_stopping*; call *beat* about once a second."""
         waiter = Waiter(self.listener, self.mailbox)
         next_beat = next_sweep = time.monotonic()
-        with ThreadPoolExecutor(VERIFIERS, thread_name_prefix="verifier") as self.pool:
+        with self.pool:
             while not is_stopping():
                 waiter.wait(max(0.0, next_beat - time.monotonic()))
                 self._hear_senders()
@@ -113,6 +114,7 @@ class Receiver:
                 if now >= next_sweep:
                     next_sweep = now + SWEEP_SECONDS
                     self.pool.submit(self.sweep)
+                    self._tell_of_hostile_frames()
             self.pool.shutdown(wait=True, cancel_futures=True)
         self.listener.close()
         self.mailbox.close()
@@ -126,6 +128,11 @@ class Receiver:
             self.staging.discard(staged - live)
         except Exception as error:
             log.warning("the staging area could not be swept: %s", error)
+
+    def _tell_of_hostile_frames(self) -> None:
+        if self.dropped > self._dropped_and_told:
+            log.warning("%d frames so far were no messages; dropped", self.dropped)
+            self._dropped_and_told = self.dropped
 
     def _hear_senders(self) -> None:
         for _ in range(FRAMES_PER_TURN):
