@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from piwheels.model.errors import BadName, BadWheel
-from piwheels.model.names import LONGEST_NAME, WheelName, parse_wheel_name
+from piwheels.model.names import WheelName, parse_wheel_name
 
 MOST_MEMBERS = 100_000
 MOST_BYTES = 8 * 1024**3  # unpacked

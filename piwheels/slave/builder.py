@@ -32,7 +32,6 @@ from piwheels.slave.room import Room, open_plain, open_room
 from piwheels.slave.sandbox import Cell, Sandbox
 from piwheels.slave.sdist import Source, unpack
 
-
 MOST_WHEEL_BYTES = 8 * 1024**3
 CHUNK = 1024 * 1024
 

@@ -40,13 +40,15 @@ class BuildLog:
 
     def output(self, chunk: bytes) -> bool:
         """Add output of the build. Return whether it still fits."""
-        room = len(chunk) if not self.limit else max(0, self.limit - self.printed)
-        self._file.write(chunk[:room])
+        if self.limit and self.printed + len(chunk) > self.limit:
+            if self.printed < self.limit:
+                self._file.write(chunk[: self.limit - self.printed])
+                self.printed = self.limit
+                self.say(f"\n[cut here: the build printed more than {self.limit} bytes]")
+            return False
+        self._file.write(chunk)
         self.printed += len(chunk)
-        if len(chunk) <= room:
-            return True
-        self.say(f"\n[the log ends here: the build printed more than {self.limit} bytes]")
-        return False
+        return True
 
     def mark(self) -> int:
         """The place where the log now ends, for tail()."""

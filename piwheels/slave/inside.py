@@ -1,4 +1,4 @@
-"""The first process inside a sandbox: runs one command and reports what it used.
+"""The first process of a build inside a sandbox: runs one command and reports what it used.
 
 Executed by the interpreter that is built for, so Python 3.8 has to understand it, and nothing
 but the standard library is there.
@@ -25,8 +25,7 @@ def main(arguments: list[str]) -> None:
     descriptor, reach, limits, *command = arguments
     report = int(descriptor)
     os.set_inheritable(report, False)
-    if os.getpid() != 1:
-        adopt_orphans()
+    adopt_orphans()
     child = os.fork()
     if child == 0:
         become(command, json.loads(limits))

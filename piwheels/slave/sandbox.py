@@ -234,9 +234,11 @@ class Sandbox:
 
     def drop(self, uid: int | None) -> list[str]:
         """The words that make a command an ordinary user's, for good."""
-        death = None if self.level >= Level.L2 else signal.SIGKILL  # there bwrap sees to it
+        # bubblewrap asks for its own death signal, but a change of user cancels that.
         if uid is not None:
-            return run_as(uid, uid, death_signal=death, no_new_privileges=self.level > Level.L0)
+            return run_as(
+                uid, uid, death_signal=signal.SIGKILL, no_new_privileges=self.level > Level.L0
+            )
         if self.level == Level.L1:
             return [_find("setpriv", "util-linux"), "--no-new-privs", "--pdeathsig=KILL"]
         return []
@@ -248,8 +250,11 @@ class Sandbox:
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-uts", "--unshare-cgroup-try"]
         words += [] if cell.uid is not None else ["--unshare-user", "--disable-userns"]
         words += [] if cell.network else ["--unshare-net"]
-        words += ["--die-with-parent", "--as-pid-1", "--new-session", "--hostname", "build"]
-        words += ["--proc", "/proc", "--dev", "/dev", "--dir", "/var", "--dir", "/run"]
+        # Not --as-pid-1: a first process whose user changed would outlive a killed slave.
+        words += ["--die-with-parent", "--new-session", "--hostname", "build"]
+        words += ["--proc", "/proc", "--dev", "/dev"]
+        for directory in ("/home", "/run", "/var"):
+            words += ["--perms", "0755", "--dir", directory]
         words += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
         words += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]
         words += ["--symlink", "/tmp", "/var/tmp"]
@@ -271,13 +276,12 @@ class Sandbox:
                 words += ["--ro-bind", path, path]
         places = (*SYSTEM, *self.interpreter.places, *self.readable)
         visible = [*places, *CONFIGURATION, *(FOR_NETWORK if network else ())]
-        for place in dict.fromkeys(visible):
-            path = Path(place)
+        for place in dict.fromkeys(map(Path, visible)):
             # bubblewrap itself would make those above it as closed as they are outside.
-            for parent in reversed(path.parents[:-1]):
+            for parent in reversed(place.parents[:-1]):
                 if not any(parent.is_relative_to(system) for system in SYSTEM):
                     words += ["--perms", "0755", "--dir", str(parent)]
-            words += ["--ro-bind-try", str(path), str(path)]
+            words += ["--ro-bind-try", str(place), str(place)]
         return words
 
 

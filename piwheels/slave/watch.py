@@ -118,7 +118,7 @@ class _Watch:
             selector.register(self.output, selectors.EVENT_READ)
             while (left := end - time.monotonic()) > 0 and selector.select(left):
                 chunk = os.read(self.output, CHUNK)
-                if not chunk or not self._fits(chunk):
+                if not chunk or not self.log.output(chunk):
                     return
 
     def usage(self) -> Usage:
@@ -139,14 +139,11 @@ class _Watch:
             self.selector.unregister(self.output)
             return
         self.heard = time.monotonic()
-        if not self._fits(chunk):
+        if not self.log.output(chunk):
             raise failed(
                 FailureClass.TOO_MUCH_OUTPUT,
                 f"the build printed more than the {self.limits.output} bytes it was allowed",
             )
-
-    def _fits(self, chunk: bytes) -> bool:
-        return self.log.printed <= (self.log.limit or self.log.printed) and self.log.output(chunk)
 
     def _read_report(self) -> bool:
         chunk = os.read(self.report, LONGEST_REPORT)

@@ -28,10 +28,7 @@ def read_order(fields: dict) -> BuildOrder:
 def main() -> None:
     job = json.load(sys.stdin)
     directory, interpreter = Path(job["directory"]), probe_interpreter(job["python"])
-    if job["level"]:
-        level = Level(job["level"])
-    else:
-        level = probe_sandbox(interpreter, directory).level
+    level = Level(job["level"] or probe_sandbox(interpreter, directory).level)
     builder = Builder(directory, interpreter, Sandbox(interpreter, level))
     cancelled = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: cancelled.set())
