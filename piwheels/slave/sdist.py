@@ -98,8 +98,10 @@ def _unpack(archive: Path, destination: Path, clock: Clock) -> Source:
             continue
         _write(member, path, destination)
         newest = max(newest, member.modified)
-    _make_links(links, destination)  # last, so that no file is written through one
-    return Source(_only_directory(destination), newest)
+    _make_links(links)  # last, so that no file is written through one
+    top = _only_directory(destination)
+    _check_links(links, top)
+    return Source(top, newest)
 
 
 def _members(archive: Path) -> Iterator[Member]:
@@ -200,8 +202,8 @@ def _linked(member: Member, destination: Path) -> Member:
     return Member(member.path, int(found.st_mtime), 0, executable, original.open("rb"))
 
 
-def _make_links(links: list[tuple[Path, str]], root: Path) -> None:
-    """Make symbolic links at paths below *root*, none below another one."""
+def _make_links(links: list[tuple[Path, str]]) -> None:
+    """Make symbolic links, none below another one."""
     for path, target in links:
         if _real(path.parent) != path.parent:
             raise _bad(f"its link {path.name[:100]!r} lies below another link")
@@ -209,8 +211,12 @@ def _make_links(links: list[tuple[Path, str]], root: Path) -> None:
         if path.is_symlink():
             path.unlink()
         path.symlink_to(target)
+
+
+def _check_links(links: list[tuple[Path, str]], top: Path) -> None:
+    """Refuse links that lead out of *top*, now that those they lead through are there."""
     for path, target in links:
-        if PurePosixPath(target).is_absolute() or not _real(path).is_relative_to(root):
+        if PurePosixPath(target).is_absolute() or not _real(path).is_relative_to(top):
             raise _bad(f"its link {path.name[:100]!r} leads outside")
 
 
