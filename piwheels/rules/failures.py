@@ -9,7 +9,7 @@ from piwheels.model.builds import Failure, FailureClass
 from piwheels.rules.clues import CLUES
 
 LONGEST_LINE = 200
-LONGEST_TAIL = 128 * 1024
+LONGEST_TAIL = 48 * 1024  # some 500 lines: a Raspberry Pi reads them in a few seconds
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]{0,16}[A-Za-z]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\))")
 
