@@ -6,7 +6,6 @@ from piwheels.database import uploads
 from piwheels.database.connection import transaction
 from tests.leased_farm import TAGS
 
-pytest_plugins = ("tests.postgres_fixture", "tests.uploads_fixture")
 
 NAME = "tiny-1.0-py3-none-any.whl"
 SHA256 = "0" * 64
