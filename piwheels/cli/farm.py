@@ -69,7 +69,11 @@ def parser() -> Parser:
         help="an interpreter to build for, by path or name (repeatable; default: this one)",
     )
     options.add_argument(
-        "--port", type=int, default=8080, metavar="PORT", help="of the web server (8080); 0: any free one"
+        "--port",
+        type=int,
+        default=8080,
+        metavar="PORT",
+        help="of the web server (8080); 0: any free one",
     )
     options.add_argument(
         "--data",

@@ -15,7 +15,6 @@ from sqlalchemy import Engine
 from piwheels.cli.options import (
     FILE_QUEUE,
     SLAVE_QUEUE,
-    BadConfiguration,
     BadUsage,
     Parser,
     add_queue,
@@ -36,7 +35,7 @@ from piwheels.master.publisher import Publisher
 from piwheels.master.receiver import Receiver
 from piwheels.master.status import Status
 from piwheels.model.builds import Limits
-from piwheels.model.errors import PiwheelsError
+from piwheels.model.errors import BadConfiguration
 from piwheels.processes.child import Child
 from piwheels.processes.heart import Heart
 from piwheels.processes.supervisor import Event, Supervisor
@@ -189,7 +188,7 @@ def _publisher(output: Path, site: Site, engine: Engine, stop: threading.Event, 
 
 def _admin(address: str, pypi: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
     with PyPI(pypi) as client:
-        Admin(engine, client, address).serve(stop, beat)
+        Admin(engine, client, address).serve(stop.is_set, beat)
 
 
 def _status(address: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
@@ -282,7 +281,6 @@ def _supervise(chosen: Mapping[str, Service], options: argparse.Namespace) -> in
         notify=systemd.notify,
         watchdog=systemd.watchdog,
     )
-    code = supervisor.run()
-    if code:
-        raise PiwheelsError(supervisor.last_words)
-    return code
+    if supervisor.run():
+        raise BadConfiguration(supervisor.last_words)
+    return 0

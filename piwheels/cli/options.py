@@ -19,7 +19,7 @@ from typing import NoReturn
 import configargparse
 
 from piwheels import __version__
-from piwheels.model.errors import PiwheelsError
+from piwheels.model.errors import BadConfiguration, PiwheelsError
 
 DEFAULT_FILES = (
     "/etc/piwheels.conf",
@@ -43,10 +43,6 @@ DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw]?)", re.IGNORECASE)
 SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", re.IGNORECASE)
 BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
-
-
-class BadConfiguration(PiwheelsError):
-    """A configuration file, the environment or this host is not as it must be."""
 
 
 class BadUsage(PiwheelsError):

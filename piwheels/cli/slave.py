@@ -15,13 +15,12 @@ from functools import partial
 from pathlib import Path
 
 from piwheels.cli.options import (
-    BadConfiguration,
     Parser,
     address,
     run,
     set_up_logging,
 )
-from piwheels.model.errors import PiwheelsError
+from piwheels.model.errors import BadConfiguration, PiwheelsError
 from piwheels.processes.heart import Heart
 from piwheels.processes.systemd import READY, Systemd, status
 from piwheels.slave import interpreter, sandbox

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 from piwheels.database.statements import statement
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
-from piwheels.rules.project_diff import Changes, ProjectPage, ProjectVersion
+from piwheels.model.projects import Changes, ProjectPage, ProjectVersion
 
 
 class UnknownPackage(PiwheelsError):

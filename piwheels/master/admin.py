@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Thread
 
 from sqlalchemy import Connection, Engine
 
@@ -17,6 +17,7 @@ from piwheels.database.connection import transaction
 from piwheels.master.queue import refresh
 from piwheels.master.standings import project
 from piwheels.model.errors import BadMessage, PiwheelsError, Unavailable
+from piwheels.model.projects import ProjectPage, ProjectVersion
 from piwheels.protocol.admin import (
     FROM_ADMIN,
     FROM_TOOL,
@@ -28,14 +29,7 @@ from piwheels.protocol.admin import (
     TargetStanding,
 )
 from piwheels.pypi import PyPI
-from piwheels.rules.project_diff import (
-    ProjectPage,
-    ProjectVersion,
-    admitted,
-    choose,
-    diff,
-    suits_any,
-)
+from piwheels.rules.project_diff import admitted, choose, diff, suits_any
 from piwheels.transport import Listener, Mailbox, Waiter
 from piwheels.transport.sockets import Peer
 
@@ -73,14 +67,14 @@ class Admin:
         self.answers: Queue[tuple[Peer, bytes]] = Queue()
         self.mailbox = Mailbox()
 
-    def serve(self, stop: Event, on_beat: Callable[[], None]) -> None:
-        """Work until *stop* is set; call *on_beat* about once a second."""
+    def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
+        """Work until *is_stopping*; call *beat* about once a second."""
         for _ in range(self.workers):
             # Daemons: one that waits for a slow PyPI must not hold up the end of the process.
             Thread(target=self._work, daemon=True).start()
         waiter = Waiter(self.listener, self.mailbox)
-        while not stop.is_set():
-            on_beat()
+        while not is_stopping():
+            beat()
             waiter.wait(BEAT_SECONDS)
             self.mailbox.drain()
             self._send_answers()

@@ -23,3 +23,10 @@ class BadWheel(PiwheelsError):
 
 class Unavailable(PiwheelsError):
     """A peer or a server cannot be reached now. Nobody's fault; trying later may help."""
+
+
+class BadConfiguration(PiwheelsError):
+    """The operator's settings, or this host, make work impossible: trying again would not help.
+
+    A process that ends for it ends with os.EX_CONFIG, and its supervisor with it.
+    """

@@ -16,8 +16,8 @@ from urllib3.util import Retry
 from piwheels import __version__
 from piwheels.model.errors import PiwheelsError, Unavailable
 from piwheels.model.names import normalize
+from piwheels.model.projects import ProjectPage
 from piwheels.pypi.page import read_page
-from piwheels.rules.project_diff import ProjectPage
 
 USER_AGENT = f"piwheels/{__version__} Python/{platform.python_version()}"
 RETRIES = 2

@@ -12,7 +12,7 @@ from packaging.version import InvalidVersion, Version
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import BadName
 from piwheels.model.names import LONGEST_NAME, parse_wheel_name
-from piwheels.rules.project_diff import ProjectPage, ProjectVersion
+from piwheels.model.projects import ProjectPage, ProjectVersion
 
 SDIST_SUFFIXES = (".tar.gz", ".zip")  # best first; PyPI takes no others since PEP 527
 SHA256 = re.compile(r"[0-9a-f]{64}")

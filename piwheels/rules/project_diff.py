@@ -1,15 +1,14 @@
 """What PyPI says of a package, how that differs from what is known, and which version to build."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from difflib import get_close_matches
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
+from piwheels.model.projects import Changes, ProjectPage, ProjectVersion
 
 REMOVED = "removed from PyPI"  # the reason why what PyPI no longer has is yanked
 MOST_NAMED = 3  # versions in an error's text
@@ -25,53 +24,6 @@ class NoSuchVersion(PiwheelsError):
 
 class NoSdist(PiwheelsError):
     """PyPI has only wheels of what the specifier admits: there is nothing to build."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectVersion:
-    """One version on PyPI, as PyPI spells it.
-
-    released: of its first file, None where the index does not say. yanked: None, or the
-    reason, which may be empty (PEP 592). sdist: the best one to build from. tags: of all of
-    its wheels together.
-    """
-
-    version: str
-    released: datetime | None = None
-    requires_python: str = ""
-    yanked: str | None = None
-    sdist: Sdist | None = None
-    tags: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectPage:
-    """All that PyPI says of a package; versions in no order.
-
-    package: normalized. serial: of PyPI's last change to it, None where the index does not
-    say. left_out: how many files play no part: odd names, odd versions, no SHA-256, formats
-    that nobody builds from or installs any more.
-    """
-
-    package: str
-    display_name: str
-    versions: tuple[ProjectVersion, ...] = ()
-    serial: int | None = None
-    left_out: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What PyPI says now and did not say before; gone: as they are to be kept (see withdrawn)."""
-
-    new: tuple[ProjectVersion, ...] = ()
-    changed: tuple[ProjectVersion, ...] = ()
-    gone: tuple[ProjectVersion, ...] = ()
-
-    @property
-    def versions(self) -> tuple[ProjectVersion, ...]:
-        """All of them."""
-        return self.new + self.changed + self.gone
 
 
 def diff(known: Mapping[str, ProjectVersion], page: ProjectPage) -> Changes:

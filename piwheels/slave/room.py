@@ -5,11 +5,11 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 WRITABLE = ("source", "wheels", "control", "home", "tmp")
 
@@ -105,19 +105,19 @@ def open_plain(path: Path, limit: int) -> BinaryIO:
 
 
 def remove(path: Path) -> None:
-    """Remove the tree at *path*, whoever owns what and however its modes were set."""
+    """Remove the tree at *path*, however the modes of its directories were set.
 
-    def open_up(function: Callable[..., Any], name: str, _: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(name), stat.S_IRWXU)
-        with suppress(OSError):
-            if not os.path.islink(name):
-                os.chmod(name, stat.S_IRWXU)
-
-    for _ in range(3):  # a closed directory inside a closed one opens at the second attempt
-        shutil.rmtree(path, onerror=open_up)
-        if not path.exists():
-            return
+    Nobody may be at work in it any more.
+    """
+    with suppress(OSError):  # what cannot be opened cannot be removed either
+        path.chmod(stat.S_IRWXU)
+    for parent, directories, _ in os.walk(path):
+        for name in directories:
+            directory = os.path.join(parent, name)
+            if not os.path.islink(directory):
+                with suppress(OSError):
+                    os.chmod(directory, stat.S_IRWXU)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

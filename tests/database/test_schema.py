@@ -10,8 +10,6 @@ from piwheels.database.schema import WrongRole, WrongSchema, check, initialize, 
 from piwheels.model.errors import Unavailable
 from tests.postgres_fixture import cursor
 
-pytest_plugins = "tests.postgres_fixture"
-
 
 @pytest.fixture
 def owner(database):

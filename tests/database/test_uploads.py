@@ -6,7 +6,6 @@ from piwheels.database import uploads
 from piwheels.database.connection import transaction
 from tests.leased_farm import TAGS
 
-
 NAME = "tiny-1.0-py3-none-any.whl"
 SHA256 = "0" * 64
 PLACED = {"name": NAME, "size": 5, "tags": ["py3-none-any"]}

@@ -9,9 +9,8 @@ from piwheels.database import versions
 from piwheels.database.connection import connect, transaction
 from piwheels.database.schema import initialize
 from piwheels.model.builds import Sdist
-from piwheels.rules.project_diff import ProjectPage, ProjectVersion, diff
-
-pytest_plugins = "tests.postgres_fixture"
+from piwheels.model.projects import ProjectPage, ProjectVersion
+from piwheels.rules.project_diff import diff
 
 RELEASED = datetime(2024, 12, 4, 17, 35, 26, 475808, UTC)
 SDIST = Sdist("six-1.0.tar.gz", "https://files.example/six-1.0.tar.gz", "0" * 64, 34031)

@@ -5,13 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from piwheels.model.builds import Sdist
+from piwheels.model.projects import ProjectPage, ProjectVersion
 from piwheels.rules.project_diff import (
     REMOVED,
     BadSpecifier,
     NoSdist,
     NoSuchVersion,
-    ProjectPage,
-    ProjectVersion,
     admitted,
     choose,
     diff,

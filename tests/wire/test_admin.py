@@ -23,8 +23,6 @@ from piwheels.transport import Talker
 from tests.postgres_fixture import cursor
 from tests.pypi_server import small_pypi
 
-pytest_plugins = "tests.postgres_fixture"
-
 PIW_ADD = "from piwheels.cli.add import main; raise SystemExit(main())"
 PATIENCE = 30.0  # seconds; an answer that is late fails the test, one in time ends the wait
 
@@ -34,7 +32,7 @@ def served(dsn: str, simple_url: str, address: str = "tcp://127.0.0.1:*") -> Ite
     stop, engine = threading.Event(), connect(dsn)
     with PyPI(simple_url, pause=0.0) as client:
         admin = Admin(engine, client, address)
-        thread = threading.Thread(target=admin.serve, args=(stop, lambda: None))
+        thread = threading.Thread(target=admin.serve, args=(stop.is_set, lambda: None))
         thread.start()
         try:
             yield admin

@@ -28,7 +28,6 @@ from piwheels.slave.uploader import send_files
 from piwheels.transport.sockets import Talker, Waiter
 from tests.leased_farm import hash_of, write_wheel
 
-
 PATIENCE = 0.3  # seconds
 
 

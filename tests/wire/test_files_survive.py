@@ -19,7 +19,6 @@ from tests.leased_farm import hash_of, write_wheel
 from tests.wire.receiver_process import ReceiverProcess
 from tests.wire.test_files import running
 
-
 PATIENCE = 0.3  # seconds
 MEBIBYTE = 1024**2
 

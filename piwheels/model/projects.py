@@ -1,0 +1,53 @@
+"""What PyPI says of a package, and how that differs from what is known."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from piwheels.model.builds import Sdist
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectVersion:
+    """One version on PyPI, as PyPI spells it.
+
+    released: of its first file, None where the index does not say. yanked: None, or the
+    reason, which may be empty (PEP 592). sdist: the best one to build from. tags: of all of
+    its wheels together.
+    """
+
+    version: str
+    released: datetime | None = None
+    requires_python: str = ""
+    yanked: str | None = None
+    sdist: Sdist | None = None
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPage:
+    """All that PyPI says of a package; versions in no order.
+
+    package: normalized. serial: of PyPI's last change to it, None where the index does not
+    say. left_out: how many files play no part: odd names, odd versions, no SHA-256, formats
+    that nobody builds from or installs any more.
+    """
+
+    package: str
+    display_name: str
+    versions: tuple[ProjectVersion, ...] = ()
+    serial: int | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What PyPI says now and did not say before; gone: as they are to be kept (see withdrawn)."""
+
+    new: tuple[ProjectVersion, ...] = ()
+    changed: tuple[ProjectVersion, ...] = ()
+    gone: tuple[ProjectVersion, ...] = ()
+
+    @property
+    def versions(self) -> tuple[ProjectVersion, ...]:
+        """All of them."""
+        return self.new + self.changed + self.gone

@@ -1,0 +1,5 @@
+"""Fixtures for every part."""
+
+from tests.postgres_fixture import database, postgres
+
+__all__ = ["database", "postgres"]

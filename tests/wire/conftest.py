@@ -1,0 +1,3 @@
+from tests.uploads_fixture import farm
+
+__all__ = ["farm"]
