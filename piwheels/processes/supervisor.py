@@ -2,8 +2,11 @@
 
 One mechanism for a master's services, which are forks of a process that has everything
 loaded, and for a farm's programs. The process that runs a supervisor has one thread, and
-every process below it belongs to the supervisor: it reaps and kills what its children leave
-behind. If it is itself killed, the kernel sends each child its stop signal.
+every process below it belongs to the supervisor, which reaps and kills what its children
+leave behind: whatever the process starts in other ways must end before the next poll.
+
+If the supervisor is itself killed, the kernel sends each child its stop signal, and each
+child ends what it started: those that start others are supervisors too.
 """
 
 import os

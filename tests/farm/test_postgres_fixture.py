@@ -36,21 +36,9 @@ def test_a_worker_may_be_killed(postgres):
 def run_suite(folder: Path, *options: str, **environment: str) -> str:
     """Run the suite, return its last line."""
     (folder / "test_suite.py").write_text(SUITE)
+    where = ["--rootdir", folder, "--basetemp", folder / "base", folder / "test_suite.py"]
     answer = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *options,
-            "--rootdir",
-            folder,
-            "--basetemp",
-            folder / "base",
-            folder / "test_suite.py",
-        ],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, *where],
         cwd=ROOT,
         env={**environment, "PATH": "/usr/bin:/bin", "ADDRESSES": str(folder / "addresses")},
         capture_output=True,

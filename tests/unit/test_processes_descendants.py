@@ -120,7 +120,7 @@ def test_killing_what_is_no_descendant_does_nothing():
 
 
 def test_a_later_process_with_the_same_pid_is_not_signalled(plant):
-    tree = plant(TREES["a child"])
+    tree = plant(["sh", "-c", "echo up; exec sleep 1000"])
     process = Process.read(tree.root.pid)
     earlier = Process(process.pid, process.started - 1, process.parent, "S", threads=1)
     send(earlier, signal.SIGKILL)
