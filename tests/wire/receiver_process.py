@@ -12,6 +12,7 @@ from pathlib import Path
 
 from piwheels.database.connection import connect
 from piwheels.master.receiver import Receiver
+from piwheels.processes.prctl import die_with_parent
 
 STEPS = {"open", "os.link", "os.mkdir", "os.remove", "os.rename"}
 
@@ -26,7 +27,8 @@ class ReceiverProcess:
     def __init__(self, farm, folder, address, dies=False, largest_write=0):
         self.deaths_file = folder / "deaths"
         command = [sys.executable, "-m", "tests.wire.receiver_process", farm.dsn, str(folder)]
-        command += [address, f"--largest-write={largest_write}", *(["--dies"] if dies else [])]
+        command += [address, f"--largest-write={largest_write}", f"--parent={os.getpid()}"]
+        command += ["--dies"] if dies else []
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
@@ -70,8 +72,10 @@ def kill_self_at(step, folder):
 def die_at_each_step(folder):
     """Return in a new process, once for each step there is, which ends at that step."""
     for step in itertools.count(1):
+        parent = os.getpid()
         child = os.fork()
         if child == 0:
+            die_with_parent(parent, signal.SIGKILL)
             kill_self_at(step, str(folder))
             return
         os.waitpid(child, 0)
@@ -86,7 +90,9 @@ def main():
     parser.add_argument("address")
     parser.add_argument("--dies", action="store_true")
     parser.add_argument("--largest-write", type=int)
+    parser.add_argument("--parent", type=int)
     options = parser.parse_args()
+    die_with_parent(options.parent, signal.SIGKILL)  # even where the test run is killed
     if options.largest_write:
         resource.setrlimit(resource.RLIMIT_FSIZE, (options.largest_write,) * 2)
     if options.dies:
