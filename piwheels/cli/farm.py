@@ -160,16 +160,16 @@ def _run(
     postgres = EmbeddedPostgres(layout.database)
     watch = _Watch(screen, layout)
     with Supervisor(grace=GRACE, on_event=watch.see) as supervisor:
-        with screen.status("Starting the database"):
-            postgres.prepare()
-            supervisor.add(postgres.child())
-            postgres.wait_until_ready(STARTING_SECONDS, pause=partial(_go_on, supervisor))
-            _initialize(postgres)
-        with screen.status("Starting the master, the web server and the slaves"):
-            layout.write_configuration(_configuration(options, layout, postgres))
-            for child in _services(layout, slaves, listener):
-                supervisor.add(child)
-            _await(supervisor, ["master", "web"])
+        # No spinner here: it would be a thread, and a process with threads must not fork.
+        screen.print(f"[dim]Starting a farm in {escape(str(layout.data))}[/]", soft_wrap=True)
+        postgres.prepare()
+        supervisor.add(postgres.child())
+        postgres.wait_until_ready(STARTING_SECONDS, pause=partial(_go_on, supervisor))
+        _initialize(postgres)
+        layout.write_configuration(_configuration(options, layout, postgres))
+        for child in _services(layout, slaves, listener):
+            supervisor.add(child)
+        _await(supervisor, ["master", "web"])
         _introduce(screen, options, layout)
         supervisor.add(_console(options, layout, len(slaves), requests, screen))
         while supervisor.poll():

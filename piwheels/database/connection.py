@@ -12,6 +12,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from piwheels.model.errors import PiwheelsError, Unavailable
 
 
+CONNECT_SECONDS = 10
+
+
 class BadDsn(PiwheelsError):
     """The address of the database cannot be read. The operator's fault."""
 
@@ -32,7 +35,13 @@ def connect(dsn: str) -> Engine:
         url = url.set(drivername="postgresql+psycopg2")
     if url.drivername != "postgresql+psycopg2":
         raise BadDsn(f"the database must be PostgreSQL, not {url.drivername}")
-    return create_engine(url, pool_size=2, max_overflow=2, pool_pre_ping=True)
+    return create_engine(
+        url,
+        pool_size=2,
+        max_overflow=2,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_SECONDS},
+    )
 
 
 @contextmanager
@@ -60,7 +69,7 @@ class WakeUps:
     def __init__(self, engine: Engine, *channels: str) -> None:
         url = engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
         try:
-            self.connection = psycopg2.connect(url)
+            self.connection = psycopg2.connect(url, connect_timeout=CONNECT_SECONDS)
         except psycopg2.OperationalError as error:
             raise Unavailable(f"the database: {str(error).strip().splitlines()[0]}") from error
         self.connection.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)

@@ -55,10 +55,8 @@ class Consequence:
     cap: timedelta = timedelta(hours=12)
 
 
-def _fault_of_the_slave() -> Consequence:
-    return Consequence(
-        Remedy.ELSEWHERE, Blame.SLAVE, hold=True, attempts=6, base=timedelta(seconds=30)
-    )
+def _fault_of_the_slave(base: timedelta) -> Consequence:
+    return Consequence(Remedy.ELSEWHERE, Blame.SLAVE, hold=True, attempts=6, base=base)
 
 
 def _passing_trouble() -> Consequence:
@@ -80,9 +78,9 @@ def _held() -> Consequence:
 
 
 CONSEQUENCES: dict[FailureClass, Consequence] = {
-    FailureClass.DISK_FULL: _fault_of_the_slave(),
-    FailureClass.SANDBOX: _fault_of_the_slave(),
-    FailureClass.SLAVE_LOST: _fault_of_the_slave(),
+    FailureClass.DISK_FULL: _fault_of_the_slave(base=timedelta(seconds=30)),
+    FailureClass.SANDBOX: _fault_of_the_slave(base=timedelta(seconds=30)),
+    FailureClass.SLAVE_LOST: _fault_of_the_slave(base=timedelta(seconds=2)),
     FailureClass.INDEX_UNAVAILABLE: _passing_trouble(),
     FailureClass.FETCH_FAILED: _passing_trouble(),
     FailureClass.OUT_OF_MEMORY: _too_large(),

@@ -205,6 +205,7 @@ class Daemon:
 
     def _on_phase(self, phase: Phase) -> None:
         self.phase = phase
+        self._post(rules.Proceeded())
 
     def _order(self, build: Build) -> BuildOrder:
         sdist, limits = build.sdist, build.limits

@@ -128,6 +128,11 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Proceeded:
+    """The build or the delivery came to its next phase."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """The build ended; None: it was told to, and there is no result."""
 
@@ -300,6 +305,10 @@ def _start(session: Waiting, build: Build, now: float) -> Step:
 def _beat(session: Building | Delivering, _: Tick, now: float) -> Step:
     if now - session.said < session.pace.heartbeat:
         return session, []
+    return _give_sign(session, _, now)
+
+
+def _give_sign(session: Building | Delivering, _: object, now: float) -> Step:
     lease, _built = _held(session)
     assert lease is not None
     return replace(session, said=now), [SayBusy(lease)]
@@ -419,6 +428,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Building, Continue): _stay,
     (Building, Cancel): _abort,
     (Building, Tick): _beat,
+    (Building, Proceeded): _give_sign,
     (Building, Finished): _report,
     (Building, Quit): _quit_building,
     (Building, Who): _reintroduce,
@@ -431,6 +441,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Delivering, Continue): _stay,
     (Delivering, Cancel): _abort,
     (Delivering, Tick): _beat,
+    (Delivering, Proceeded): _give_sign,
     (Delivering, Delivered): _confirm,
     (Delivering, Quit): _quit_with_result,
     (Delivering, Who): _interrupt_delivery,
@@ -451,6 +462,10 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Confirming, Delivered): _stay,
     # Answers to what was said before the build was told to end: nothing hangs on them.
     (Stopping, Continue): _stay,
+    **{
+        (session, Proceeded): _stay
+        for session in (Greeting, Waiting, Resting, Reporting, Confirming, Stopping, Gone)
+    },
     (Stopping, Cancel): _stay,
     (Stopping, Who): _stay,
     **{

@@ -108,10 +108,14 @@ Peer = tuple[bytes, ...]  # the envelope of a frame: give it back with the answe
 
 
 class Listener(_Socket):
-    """Hears every Caller or Talker that connects to *address*; *address* says where it is."""
+    """Hears every Caller or Talker that connects to *address*; *address* says where it is.
 
-    def __init__(self, address: str) -> None:
+    ahead: frames of one peer that may wait here unheard; no peer can fill the memory.
+    """
+
+    def __init__(self, address: str, ahead: int = 32) -> None:
         super().__init__(zmq.ROUTER)
+        self.socket.setsockopt(zmq.RCVHWM, ahead)
         self.address = self._bind(address)
 
     def hear(self) -> tuple[Peer, bytes] | None:

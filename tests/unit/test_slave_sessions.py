@@ -71,6 +71,7 @@ SLAVE_EVENTS = [
     said.Send((said.LOG_NAME,)),
     said.Done(),
     slave.Tick(),
+    slave.Proceeded(),
     slave.Finished(BUILT),
     slave.Finished(None),
     slave.Delivered(),
