@@ -177,6 +177,8 @@ def _run(
                 supervisor.stop("the console is done", watch.console_status)
     if supervisor.last_words:
         raise PiwheelsError(supervisor.last_words)
+    if watch.console_status is not None:
+        _part(screen, options, layout)
     return supervisor.status
 
 
@@ -262,7 +264,8 @@ def _console(
     requests: Sequence[tuple[str, Add]],
     screen: Screen,
 ) -> Child:
-    farm = Farm(layout.socket("status"), layout.socket("import"), _url(options), slaves)
+    files = f"{layout.web_tree}/" if options.exit else _url(options)
+    farm = Farm(layout.socket("status"), layout.socket("import"), files, slaves)
 
     def show(_: Heart) -> None:
         sys.exit(Console(farm, requests, screen).run(leave_at_rest=options.exit))
@@ -276,14 +279,24 @@ def _url(options: argparse.Namespace) -> str:
 
 def _introduce(screen: Screen, options: argparse.Namespace, layout: Layout) -> None:
     """Say what a newcomer needs next."""
-    url = _url(options)
-    add = Path(sys.argv[0]).with_name("piw-add")
-    screen.print(f"[bold]The farm is up:[/] {url}", soft_wrap=True)
-    screen.print(f"  pip   pip install --extra-index-url {url}simple/ NAME", soft_wrap=True)
-    screen.print(f"  uv    uv pip install --index {url}simple/ NAME", soft_wrap=True)
-    screen.print(f"  more  {add} -c {layout.configuration} NAME", soft_wrap=True)
+    screen.print(f"[bold]The farm is up:[/] {_url(options)}", soft_wrap=True)
     if not options.exit:
+        _tell_lines(screen, f"{_url(options)}simple/")
+        add = Path(sys.argv[0]).with_name("piw-add")
+        screen.print(f"  more  {add} -c {layout.configuration} NAME", soft_wrap=True)
         screen.print("  end   Ctrl+C", soft_wrap=True)
+
+
+def _part(screen: Screen, options: argparse.Namespace, layout: Layout) -> None:
+    """Say where the wheels are, now that nobody serves them."""
+    screen.print(f"The wheels stay in {layout.web_tree}:", soft_wrap=True)
+    _tell_lines(screen, f"{(layout.web_tree / 'simple').as_uri()}/")
+
+
+def _tell_lines(screen: Screen, index: str) -> None:
+    """The lines to paste."""
+    screen.print(f"  pip   pip install --extra-index-url {index} NAME", soft_wrap=True)
+    screen.print(f"  uv    uv pip install --index {index} NAME", soft_wrap=True)
 
 
 class _Watch:

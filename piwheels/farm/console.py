@@ -39,11 +39,15 @@ SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 @dataclass(frozen=True, slots=True)
 class Farm:
-    """Where the farm's services are. slaves: how many there will be."""
+    """Where the farm's services are. slaves: how many there will be.
+
+    files: what a public path is put behind for people: the web server's address, or the
+    folder of the web tree with a slash at its end.
+    """
 
     status_address: str
     import_address: str
-    url: str
+    files: str
     slaves: int
 
 
@@ -186,7 +190,7 @@ class Console:
         if build.fix:
             self.screen.print(f"  [green]→[/] {escape(build.fix)}", soft_wrap=True)
         if build.log:
-            self.screen.print(f"  log: {self.farm.url}{build.log}", soft_wrap=True)
+            self.screen.print(f"  log: {self.farm.files}{build.log}", soft_wrap=True)
 
     # Summing up
 
