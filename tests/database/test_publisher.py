@@ -1,0 +1,83 @@
+"""The publisher and its jobs, with a real database and a real web tree."""
+
+import time
+
+import pytest
+from sqlalchemy import text
+
+from piwheels.database import pages
+from piwheels.database.connection import transaction
+from piwheels.index.pages import Site
+from piwheels.master.publisher import Publisher
+from tests.database.test_queue_table import Database
+
+
+@pytest.fixture
+def world(database):
+    world = Database(database)
+    world.empty()
+    yield world
+    world.engine.dispose()
+
+
+@pytest.fixture
+def publisher(world, tmp_path):
+    return Publisher(world.engine, tmp_path / "www", Site())
+
+
+def jobs(world):
+    with transaction(world.engine) as connection:
+        return connection.execute(text("SELECT package_id, attempts FROM page_jobs")).all()
+
+
+def test_bursts_of_requests_are_one_job(world, publisher, tmp_path):
+    world.add()
+    for _ in range(5):
+        world.change("SELECT :version_id", world.versions[0])
+    assert len(jobs(world)) == 1
+    assert publisher.write_package()
+    assert jobs(world) == []
+    assert not publisher.write_package()
+    assert "waiting" in (tmp_path / "www/project/p0/index.html").read_text()
+
+
+def test_a_job_asked_for_again_while_it_is_done_is_done_again(world):
+    world.add()
+    with transaction(world.engine) as connection:
+        job = pages.next_job(connection)
+        world.change("SELECT :version_id", world.versions[0])  # does not wait for the publisher
+        pages.done(connection, job)
+    assert len(jobs(world)) == 1
+
+
+def test_two_publishers_never_write_one_package_at_once(world):
+    world.add()
+    with transaction(world.engine) as one, transaction(world.engine) as two:
+        assert pages.next_job(one) is not None
+        assert pages.next_job(two) is None
+
+
+def test_a_package_that_cannot_be_written_holds_up_no_other(world, publisher, tmp_path):
+    world.add()
+    world.add()
+    (tmp_path / "www/project").mkdir(parents=True)
+    (tmp_path / "www/project/p0").write_text("a file in the way of a folder")
+    assert publisher.write_package()
+    assert publisher.write_package()
+    assert (tmp_path / "www/project/p1/index.html").exists()
+    ((_, attempts),) = jobs(world)
+    assert attempts == 1
+
+
+def test_the_list_of_packages_names_those_with_a_file(world, publisher, tmp_path):
+    world.add()
+    world.claim(9)
+    world.end(9, None, ["py3-none-any"])
+    world.add()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "www/simple/index.html").exists():
+        publisher.write_site_page()
+        assert time.monotonic() < deadline
+    page = (tmp_path / "www/simple/index.html").read_text()
+    assert "p0" in page
+    assert "p1" not in page
