@@ -71,3 +71,15 @@ LEFT JOIN LATERAL (
 ) AS queued ON true
 WHERE lane IS NOT NULL OR file_id IS NOT NULL
 GROUP BY package_id ORDER BY packages.name LIMIT :limit;
+
+-- name: describe_site
+-- Returns a row if it is news.
+INSERT INTO site (described) VALUES (CAST(:described AS jsonb))
+ON CONFLICT (is_it) DO UPDATE SET described = EXCLUDED.described
+WHERE site.described <> EXCLUDED.described
+RETURNING described;
+
+-- name: all_pages
+INSERT INTO page_jobs (package_id, reason, requested)
+SELECT package_id, :reason, now() FROM packages
+ON CONFLICT (package_id) DO UPDATE SET requested = EXCLUDED.requested, not_before = '-infinity';

@@ -296,7 +296,10 @@ def _part(screen: Screen, options: argparse.Namespace, layout: Layout) -> None:
 def _tell_lines(screen: Screen, index: str) -> None:
     """The lines to paste."""
     screen.print(f"  pip   pip install --extra-index-url {index} NAME", soft_wrap=True)
-    screen.print(f"  uv    uv pip install --index {index} NAME", soft_wrap=True)
+    screen.print(
+        f"  uv    uv pip install --index {index} --index-strategy unsafe-best-match NAME",
+        soft_wrap=True,
+    )
 
 
 class _Watch:

@@ -11,7 +11,6 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from piwheels.model.errors import PiwheelsError, Unavailable
 
-
 CONNECT_SECONDS = 10
 
 

@@ -4,7 +4,9 @@ A job is locked for the transaction in which its pages are written, and deleted 
 unless it was asked for again meanwhile. A crash in between leaves it as it was.
 """
 
+import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 from sqlalchemy import Connection
 
-from piwheels.database.queue import CALM
+from piwheels.database.queue import CALM, request_site_page
 from piwheels.database.statements import statement
 from piwheels.model.published import PublishedFile
 
@@ -149,6 +151,14 @@ def contents(connection: Connection, package_id: int) -> Contents | None:
         tags={row["filename"]: frozenset(row["tags"]) for row in files},
         builds=builds,
     )
+
+
+def describe_site(connection: Connection, described: Mapping[str, str]) -> None:
+    """Tell how pages speak of the farm; if that is news, all of them must be written."""
+    parameters = {"described": json.dumps(described)}
+    if connection.execute(statement("pages", "describe_site"), parameters).one_or_none():
+        connection.execute(statement("pages", "all_pages"), {"reason": "the site changed"})
+        request_site_page(connection, "home")
 
 
 def published_packages(connection: Connection) -> list[str]:

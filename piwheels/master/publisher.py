@@ -6,6 +6,7 @@ and holds up no other.
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
@@ -35,12 +36,22 @@ class Publisher:
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
         self.tree.install_static()
+        is_described = False
 
         def work(_: WakeUps) -> None:
+            nonlocal is_described
+            if not is_described:
+                self.describe_site()
+                is_described = True
             while not is_stopping() and (self.write_package() or self.write_site_page()):
                 beat()
 
         on_wake_up(self.engine, ["page_jobs", "site_jobs"], work, is_stopping, beat)
+
+    def describe_site(self) -> None:
+        """Have every page written again if pages speak of the farm in another way now."""
+        with transaction(self.engine) as connection:
+            pages.describe_site(connection, asdict(self.tree.site))
 
     def write_package(self) -> bool:
         """Write the pages of the package that has waited longest; False if none waits."""

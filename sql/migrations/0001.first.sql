@@ -175,6 +175,11 @@ CREATE TABLE site_jobs (  -- the same for pages of no single package: simple, ho
     not_before timestamptz NOT NULL  -- bursts coalesce
 );
 
+CREATE TABLE site (  -- how the pages that are written speak of the farm: one row
+    is_it boolean PRIMARY KEY DEFAULT true CHECK (is_it),
+    described jsonb NOT NULL
+);
+
 -- Listeners are woken; each also polls, so a lost wake-up costs seconds, never work.
 CREATE FUNCTION wake() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -81,3 +81,17 @@ def test_the_list_of_packages_names_those_with_a_file(world, publisher, tmp_path
     page = (tmp_path / "www/simple/index.html").read_text()
     assert "p0" in page
     assert "p1" not in page
+
+
+def test_a_farm_that_moves_has_all_its_pages_written_again(world, publisher, tmp_path):
+    world.add()
+    publisher.describe_site()
+    while publisher.write_package():
+        pass
+    publisher.describe_site()
+    assert jobs(world) == [], "nothing changed"
+    moved = Publisher(world.engine, tmp_path / "www", Site(url="http://moved.example/"))
+    moved.describe_site()
+    assert len(jobs(world)) == 1
+    moved.write_package()
+    assert "http://moved.example/simple/" in (tmp_path / "www/project/p0/index.html").read_text()
