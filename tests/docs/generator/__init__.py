@@ -1,0 +1,1 @@
+"""Writes what docs/ can take from the code: scripts/docs, and the tests that nothing is stale."""

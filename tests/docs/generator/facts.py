@@ -1,0 +1,83 @@
+"""Tables of what the rules and the schema say."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+from piwheels.model.builds import FailureClass
+from piwheels.rules.failures import CONSEQUENCES, Consequence
+from tests.docs.generator.blocks import table
+
+MIGRATIONS = Path(__file__).parents[3] / "sql" / "migrations"
+TABLE = re.compile(r"CREATE TABLE (\w+) \((?:  -- (?P<why>[^\n]*))?\n(?P<body>.*?)\n\);", re.DOTALL)
+ADDED = re.compile(r"ALTER TABLE (\w+)\s+ADD COLUMN (?P<column>.*?);(?:  -- (?P<why>.*))?$", re.M)
+INDEX = re.compile(r"CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (\w+) (?P<what>\(.*\).*?);")
+CONSTRAINTS = ("PRIMARY KEY", "UNIQUE", "CHECK", "FOREIGN KEY")
+
+
+def failures() -> str:
+    """What follows from each class of failure."""
+    rows = [_failure(kind, CONSEQUENCES[kind]) for kind in FailureClass]
+    head = ["class", "counts against", "what could help", "attempts", "delay", "then"]
+    return table(head, rows)
+
+
+def _failure(kind: FailureClass, then: Consequence) -> list[str]:
+    delay = "none"
+    if then.attempts > 1:
+        delay = (
+            f"{_in_words(then.base)}, three times as long each time, {_in_words(then.cap)} at most"
+        )
+    return [
+        kind,
+        then.blame,
+        then.remedy,
+        str(then.attempts),
+        delay,
+        "held" if then.hold else "failed",
+    ]
+
+
+def _in_words(delay: timedelta) -> str:
+    seconds = int(delay.total_seconds())
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if seconds % size == 0 and seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "at once"
+
+
+def schema() -> str:
+    """Every table: what it is for, its columns and indexes."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted(MIGRATIONS.glob("*.sql")))
+    found = {made[1]: (made["why"] or "", _lines(made["body"])) for made in TABLE.finditer(text)}
+    for added in ADDED.finditer(text):
+        found[added[1]][1].append((added["column"], added["why"] or ""))
+    parts = []
+    for name, (why, lines) in found.items():
+        columns = [_column(line, note) for line, note in lines if not line.startswith(CONSTRAINTS)]
+        rules = [f"`{line}`" for line, _ in lines if line.startswith(CONSTRAINTS)]
+        rules += [
+            f"{'unique ' if index['unique'] else ''}index `{index['name']}` on `{index['what']}`"
+            for index in INDEX.finditer(text)
+            if index[3] == name
+        ]
+        part = f"### {name}\n\n" + (f"{why[0].upper()}{why[1:]}.\n\n" if why else "")
+        part += table(["column", "type and rules", "note"], columns)
+        parts.append(part + "".join(f"\n- {rule}" for rule in rules) + ("\n" if rules else ""))
+    return "\n".join(parts)
+
+
+def _lines(body: str) -> list[tuple[str, str]]:
+    """The definitions in a table's parentheses, each with its comment."""
+    found = []
+    for line in body.splitlines():
+        definition, _, comment = line.partition("--")
+        if definition.strip():
+            found.append((definition.strip().removesuffix(","), comment.strip()))
+    return found
+
+
+def _column(definition: str, note: str) -> list[str]:
+    name, _, rest = definition.partition(" ")
+    return [f"`{name}`", f"`{rest}`", note]
