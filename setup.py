@@ -61,7 +61,6 @@ setup(
     package_data={
         "piwheels": ["py.typed"],
         "piwheels.index": ["templates/*", "static/*"],
-        "piwheels.farm": ["templates/*"],
         "piwheels.sql": ["*.sql", "migrations/*.sql"],
     },
     install_requires=["ConfigArgParse>=1.7,<2", "packaging>=24.2"],

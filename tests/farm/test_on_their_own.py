@@ -122,10 +122,16 @@ def test_a_slave_with_only_its_own_extra_builds_for_a_master_that_tells_systemd_
             wait_for(tmp_path / "www" / "simple" / "tiny-pure" / "index.html")
 
 
-def test_a_master_needs_only_its_own_extra(tmp_path):
+def test_a_master_with_only_its_own_extra_writes_pages(tmp_path, configuration, database):
     bin_of_master = clean_environment(tmp_path / "master-environment", "master")
-    for name in ("piw-master", "piw-initdb", "piw-add"):
-        assert "usage: " in command(bin_of_master / name, "--help")
+    plan = command(bin_of_master / "piw-initdb", "-d", database, "-u", "another", "--dry-run")
+    assert "another" in plan, "the schema is in the wheel"
+    with running(bin_of_master / "piw-master", "-c", configuration):
+        wait_for(tmp_path / "www" / "404.html")
+        assert "will be built" in command(
+            bin_of_master / "piw-add", "-c", configuration, "tiny-pure"
+        )
+        wait_for(tmp_path / "www" / "project" / "tiny-pure" / "index.html")
 
 
 def test_a_master_refuses_a_database_without_its_schema(tmp_path, database):
