@@ -27,6 +27,7 @@ from piwheels.slave import interpreter, sandbox
 from piwheels.slave.builder import Builder
 from piwheels.slave.daemon import Daemon, Identity
 from piwheels.slave.machine import health, resources
+from piwheels.slave.session import Leave
 from piwheels.slave.spool import Spool
 from piwheels.slave.uploader import send_files
 
@@ -92,13 +93,15 @@ def _main() -> int:
     directory = Path(options.dir).expanduser()
     with _sole_use_of(directory):
         parting = _serve(options, directory)
-    if parting:
-        raise BadConfiguration(f"the master sent this slave away: {parting}")
+    if parting.is_final:
+        raise BadConfiguration(f"the master sent this slave away: {parting.reason}")
+    if parting.reason:
+        raise PiwheelsError(parting.reason)
     return 0
 
 
-def _serve(options: argparse.Namespace, directory: Path) -> str:
-    """Be a slave until somebody ends it; return why, '' if it was asked to."""
+def _serve(options: argparse.Namespace, directory: Path) -> Leave:
+    """Be a slave until somebody ends it; return why."""
     python = interpreter.probe(options.python)
     found = sandbox.probe(python, directory / "builds", sandbox.Level(options.sandbox))
     for reason in found.reasons:

@@ -3,6 +3,7 @@
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Self
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
@@ -45,16 +46,28 @@ def connect(dsn: str) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction; raise Unavailable if the database cannot be reached."""
+    """One transaction; raise Unavailable if the database cannot be reached.
+
+    A deadlock or another conflict stays a DBAPIError: the caller may try again at once.
+    """
     try:
         with engine.begin() as connection:
             yield connection
-    except OperationalError as error:
-        raise Unavailable(f"the database: {first_line(error)}") from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if error.connection_invalidated or is_about_the_server(error):
             raise Unavailable(f"the database: {first_line(error)}") from error
         raise
+
+
+def is_about_the_server(error: DBAPIError) -> bool:
+    """Whether *error* is the server's state and not the statement's fault.
+
+    Source: PostgreSQL error codes, classes 08, 53, 57, 58; a connection that fails has none.
+    """
+    code = getattr(error.orig, "pgcode", None)
+    if code is None:
+        return isinstance(error, OperationalError)
+    return str(code).startswith(("08", "53", "57", "58"))
 
 
 def first_line(error: DBAPIError) -> str:
@@ -92,6 +105,8 @@ class WakeUps:
         select.select([self.descriptor], [], [], seconds)
         return self.drain()
 
-    def close(self) -> None:
-        """End the connection."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.connection.close()

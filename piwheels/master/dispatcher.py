@@ -10,7 +10,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import Connection, Engine
@@ -103,13 +102,10 @@ class Dispatcher:
         """Work until *is_stopping*; call *beat* about once a second."""
         while not is_stopping():
             try:
-                wake_ups = WakeUps(self.engine, "queue")
+                with WakeUps(self.engine, "queue") as wake_ups:
+                    self._serve(wake_ups, is_stopping, beat)
             except Unavailable as error:
                 self._wait_for_database(error, beat)
-                continue
-            with suppress(Unavailable):
-                self._serve(wake_ups, is_stopping, beat)
-            wake_ups.close()
         self.listener.close(linger_ms=500)
 
     def _serve(

@@ -24,12 +24,11 @@ def on_wake_up(
     """Do *work* whenever one of *channels* is notified, and every POLL seconds anyway."""
     while not is_stopping():
         try:
-            wake_ups = WakeUps(engine, *channels)
-            while not is_stopping():
-                work(wake_ups)
-                beat()
-                wake_ups.wait(POLL)
-            wake_ups.close()
+            with WakeUps(engine, *channels) as wake_ups:
+                while not is_stopping():
+                    work(wake_ups)
+                    beat()
+                    wake_ups.wait(POLL)
         except Unavailable as error:
             log.warning("%s; trying again", error)
             beat()

@@ -91,10 +91,10 @@ class Daemon:
         self.phase = Phase.FETCHING
         self.cancelled = threading.Event()
         self.index_urls: tuple[str, ...] = ()
-        self.parting: str | None = None
+        self.parting: rules.Leave | None = None
 
-    def run(self) -> str:
-        """Serve the master until either side ends it; return why, '' if it was asked to."""
+    def run(self) -> rules.Leave:
+        """Serve the master until either side ends it; return why."""
         waiter = Waiter(self.caller, self.mailbox)
         self._perform(rules.begin(time.monotonic(), *self._kept_result()))
         while self.parting is None:
@@ -167,8 +167,8 @@ class Daemon:
                 self.cancelled.set()
             case rules.Forget(lease):
                 self.spool.forget(lease)
-            case rules.Leave(reason):
-                self.parting = reason
+            case rules.Leave():
+                self.parting = action
 
     def _say(self, message: object) -> None:
         self.caller.ask(FROM_SLAVE.encode(message))

@@ -1,9 +1,10 @@
 """The build backend's hooks (PEP 517), called inside the sandbox."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyproject_hooks
 from pyproject_hooks import BackendUnavailable, BuildBackendHookCaller, HookMissing
@@ -100,10 +101,18 @@ class Hooks:
             status = self.cell.run(words, environment.path, variables, self.clock, self.log)
             if status != 0:
                 raise self._explain(began, status)
-            with open_plain(control / "output.json", MOST_ANSWER_BYTES) as answer:
-                Path(exchange, "output.json").write_bytes(answer.read(MOST_ANSWER_BYTES))
+            with open_plain(control / "output.json", MOST_ANSWER_BYTES) as file:
+                answer = json.loads(file.read(MOST_ANSWER_BYTES))
+            self._log_warnings(answer)
+            Path(exchange, "output.json").write_text(json.dumps(answer), encoding="utf-8")
 
         return run
+
+    def _log_warnings(self, answer: Any) -> None:
+        """Log what the backend warned of, which pyproject_hooks would warn the slave of."""
+        for warning in answer.pop("warnings", None) or ():
+            where = f"{warning['filename']}:{warning['lineno']}"
+            self.log.say(f"{where}: warning: {warning['message']}")
 
     def _explain(self, began: int, status: int | None = 1) -> BuildFailed:
         """Why a hook failed whose output begins at *began* in the log."""

@@ -207,9 +207,13 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """End the daemon; *reason* is for people, '' when they asked for it."""
+    """End the daemon; *reason* is for people, '' when they asked for it.
+
+    is_final: whether starting it again as it is would end the same way.
+    """
 
     reason: str
+    is_final: bool = False
 
 
 Action = SayHello | SayIdle | SayBusy | Say | Start | Deliver | Abort | Forget | Leave
@@ -390,7 +394,7 @@ def _quit_greeting(session: Greeting, _: Quit, __: float) -> Step:
 
 
 def _dismissed(_: Session, die: Die, __: float) -> Step:
-    return Gone(), [Abort(), Leave(die.reason)]
+    return Gone(), [Abort(), Leave(die.reason, is_final=True)]
 
 
 def _stay(session: Session, _: object, __: float) -> Step:

@@ -207,3 +207,15 @@ def test_a_slave_told_to_quit_keeps_a_result_that_is_not_delivered(session):
 def test_a_build_that_ends_as_the_slave_is_told_to_quit_is_kept():
     stopping, _ = slave.step(slave.Building(PACE, 0, LEASE), slave.Quit(), 1.0)
     assert slave.step(stopping, slave.Finished(BUILT), 2.0)[1] == [slave.Leave("")]
+
+
+def test_a_slave_that_is_sent_away_does_not_come_back_as_it_is():
+    _, actions = slave.step(slave.Greeting(PACE, 0), said.Die("too old"), 1.0)
+    assert slave.Leave("too old", is_final=True) in actions
+
+
+def test_a_slave_whose_builder_failed_may_come_back():
+    _, actions = slave.step(slave.Building(PACE, 0, LEASE), slave.Finished(None), 1.0)
+    (leave,) = (action for action in actions if isinstance(action, slave.Leave))
+    assert leave.reason
+    assert not leave.is_final
