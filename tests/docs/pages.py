@@ -43,14 +43,15 @@ def identify(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def prose(text: str) -> str:
-    """A page without its code."""
-    return INLINE.sub("", FENCE.sub("", COMMENT.sub("", text)))
+def prose(page: Path) -> str:
+    """What a page says besides code and comments."""
+    text = COMMENT.sub("", page.read_text(encoding="utf-8"))
+    return INLINE.sub("code", FENCE.sub("", text))
 
 
 def links(page: Path) -> Iterator[Link]:
     """The links of a page to this repository."""
-    for target in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for target in LINK.findall(prose(page)):
         if not target.startswith(("http://", "https://", "mailto:")):
             yield Link(page, target)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from piwheels.model.builds import FailureClass
 from piwheels.rules.failures import CONSEQUENCES, Consequence
+from tests.architecture.test_arrows import ARROWS
 from tests.docs.generator.blocks import table
 
 MIGRATIONS = Path(__file__).parents[3] / "sql" / "migrations"
@@ -13,6 +14,15 @@ TABLE = re.compile(r"CREATE TABLE (\w+) \((?:  -- (?P<why>[^\n]*))?\n(?P<body>.*
 ADDED = re.compile(r"ALTER TABLE (\w+)\s+ADD COLUMN (?P<column>.*?);(?:  -- (?P<why>.*))?$", re.M)
 INDEX = re.compile(r"CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (\w+) (?P<what>\(.*\).*?);")
 CONSTRAINTS = ("PRIMARY KEY", "UNIQUE", "CHECK", "FOREIGN KEY")
+
+
+def arrows() -> str:
+    """Which part may import which."""
+    rows = [
+        [f"`{part}`", ", ".join(f"`{name}`" for name in sorted(known)) or "nothing"]
+        for part, known in ARROWS.items()
+    ]
+    return table(["part", "may import"], rows)
 
 
 def failures() -> str:

@@ -13,6 +13,7 @@ RENDERS: Mapping[str, Render] = {
     "messages": messages.messages,
     "vocabularies": messages.vocabularies,
     "kinds": messages.kinds,
+    "arrows": facts.arrows,
     "failures": facts.failures,
     "schema": facts.schema,
 }
