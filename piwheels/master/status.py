@@ -31,7 +31,8 @@ class Status:
     """The service."""
 
     def __init__(self, engine: Engine, address: str) -> None:
-        self.engine = engine
+        # One snapshot for all queries: a build is running or has ended, never both or neither.
+        self.engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.broadcaster = Broadcaster(address)
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
