@@ -96,7 +96,7 @@ def show(report: Mapping[str, Any], tables: Sequence[Table], screen: Console) ->
     facts = (f"{name} {value}" for name, value in _readable(report["machine"]).items())
     screen.print(", ".join(facts), soft_wrap=True, markup=False)
     for table in tables:
-        screen.print()
+        screen.print(f"\n{table.title}", soft_wrap=True, markup=False)
         screen.print(_grid(table))
         for note in table.notes:
             screen.print(note, soft_wrap=True, markup=False)
@@ -107,7 +107,7 @@ def _readable(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(title=table.title, title_justify="left", min_width=len(table.title))
+    grid = Grid()
     for number, column in enumerate(table.columns):
         grid.add_column(column, justify="right" if number else "left")
     for row in table.rows:
