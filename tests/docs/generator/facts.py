@@ -10,6 +10,7 @@ from tests.architecture.test_arrows import ARROWS
 from tests.docs.generator.blocks import table
 
 MIGRATIONS = Path(__file__).parents[3] / "sql" / "migrations"
+BENCHMARKS = Path(__file__).parents[3] / "docs" / "reference" / "benchmarks"
 TABLE = re.compile(r"CREATE TABLE (\w+) \((?:  -- (?P<why>[^\n]*))?\n(?P<body>.*?)\n\);", re.DOTALL)
 ADDED = re.compile(r"ALTER TABLE (\w+)\s+ADD COLUMN (?P<column>.*?);(?:  -- (?P<why>.*))?$", re.M)
 INDEX = re.compile(r"CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (\w+) (?P<what>\(.*\).*?);")
@@ -23,6 +24,13 @@ def arrows() -> str:
         for part, known in ARROWS.items()
     ]
     return table(["part", "may import"], rows)
+
+
+def benchmarks() -> str:
+    """The pages of benchmarks, by their titles."""
+    pages = sorted(path for path in BENCHMARKS.glob("*.md") if path.name != "README.md")
+    titles = [path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in pages]
+    return "".join(f"- [{title}]({page.name})\n" for page, title in zip(pages, titles, strict=True))
 
 
 def failures() -> str:

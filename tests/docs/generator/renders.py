@@ -14,6 +14,7 @@ RENDERS: Mapping[str, Render] = {
     "vocabularies": messages.vocabularies,
     "kinds": messages.kinds,
     "arrows": facts.arrows,
+    "benchmarks": facts.benchmarks,
     "failures": facts.failures,
     "schema": facts.schema,
 }
