@@ -45,7 +45,7 @@ from piwheels.protocol.slave import (
 from piwheels.rules.project_diff import diff
 from piwheels.rules.slave_session import Timing
 from piwheels.transport import Caller, Talker, Waiter
-from piwheels.transport.sockets import AddressTaken
+from tests.addresses import once_free
 
 TARGET = OfferedTarget(
     "cp311-linux_x86_64",
@@ -95,7 +95,8 @@ class Scene:
     @contextmanager
     def dispatcher(self, timing=LONG):
         stop = threading.Event()
-        dispatcher = self._make_dispatcher(Settings(timing=timing))
+        settings = Settings(timing=timing)
+        dispatcher = once_free(lambda: Dispatcher(self.engine, self.address, settings))
         self.address = dispatcher.listener.address  # the next one listens there too
         thread = threading.Thread(target=dispatcher.serve, args=(stop.is_set, lambda: None))
         thread.start()
@@ -104,16 +105,6 @@ class Scene:
         finally:
             stop.set()
             thread.join()
-
-    def _make_dispatcher(self, settings):
-        """zmq gives an address back a moment after its socket is closed."""
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                return Dispatcher(self.engine, self.address, settings)
-            except AddressTaken:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
 
     def want(self, package="tiny", version="1.0"):
         sdist = Sdist(f"{package}-{version}.tar.gz", "http://127.0.0.1/x", "a" * 64, 1)

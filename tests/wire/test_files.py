@@ -26,6 +26,7 @@ from piwheels.protocol.slave import LOG_NAME
 from piwheels.rules.ingest import inspect
 from piwheels.slave.uploader import send_files
 from piwheels.transport.sockets import Talker, Waiter
+from tests.addresses import once_free
 from tests.leased_farm import hash_of, write_wheel
 
 PATIENCE = 0.3  # seconds
@@ -33,7 +34,8 @@ PATIENCE = 0.3  # seconds
 
 @contextmanager
 def running(farm, folder, address="tcp://127.0.0.1:*", **options):
-    receiver = Receiver(farm.engine, folder / "tree", address, folder / "staging", **options)
+    places = (farm.engine, folder / "tree", address, folder / "staging")
+    receiver = once_free(lambda: Receiver(*places, **options))
     stop = threading.Event()
     thread = threading.Thread(target=receiver.serve, args=(stop.is_set, lambda: None))
     thread.start()
