@@ -28,8 +28,8 @@ SELECT version_id, tags FROM files JOIN tag_sets USING (tag_set_id)
 WHERE version_id = ANY(:version_ids);
 
 -- name: failures
-SELECT version_id, target_id, build_id, kind, ended FROM builds
-WHERE version_id = ANY(:version_ids) AND outcome = 'failure'
+SELECT version_id, target_id, build_id, kind, ended FROM builds JOIN versions USING (version_id)
+WHERE version_id = ANY(:version_ids) AND outcome = 'failure' AND ended > asked
 ORDER BY build_id;
 
 -- name: leases

@@ -84,6 +84,9 @@ WHERE name = :package AND version = :version;
 UPDATE versions SET lane = :lane
 WHERE version_id = :version_id AND (lane IS NULL OR lane > :lane);
 
+-- name: ask_again
+UPDATE versions SET asked = now() WHERE version_id = :version_id;
+
 -- name: skip_version
 UPDATE versions SET skip = :reason WHERE version_id = :version_id;
 

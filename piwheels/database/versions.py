@@ -115,6 +115,11 @@ def want(connection: Connection, package: str, version: str, lane: int) -> int:
     return version_id
 
 
+def ask_again(connection: Connection, version_id: int) -> None:
+    """Give a version another chance wherever it failed."""
+    connection.execute(statement("versions", "ask_again"), {"version_id": version_id})
+
+
 def skip_version(connection: Connection, version_id: int, reason: str) -> None:
     """Never build this version, for *reason*; '' builds it again."""
     parameters = {"version_id": version_id, "reason": reason}

@@ -14,10 +14,11 @@ from sqlalchemy import Connection, Engine
 
 from piwheels.database import pages, versions
 from piwheels.database.connection import transaction
-from piwheels.master.queue import refresh
+from piwheels.master.queue import refresh, standing
 from piwheels.master.standings import project
 from piwheels.model.errors import BadMessage, PiwheelsError, Unavailable
 from piwheels.model.projects import ProjectPage, ProjectVersion
+from piwheels.model.queue import State
 from piwheels.protocol.admin import (
     FROM_ADMIN,
     FROM_TOOL,
@@ -215,7 +216,18 @@ class _Adding:
         if not self.request.skip and (known.lane is None or known.lane > MANUAL):
             versions.want(self.connection, self.page.package, chosen.version, MANUAL)
             self._note({known.version_id})
+        elif not self.request.skip and self._has_failed(known.version_id):
+            versions.ask_again(self.connection, known.version_id)
+            self._note({known.version_id})
         return chosen.version
+
+    def _has_failed(self, version_id: int) -> bool:
+        """Whether some target gave up on it, or tries again only later."""
+        verdicts = standing(self.connection, [version_id])[version_id].values()
+        return any(
+            verdict.state in (State.FAILED, State.HELD) or verdict.attempts > 0
+            for verdict in verdicts
+        )
 
     def _skip_version(self, version: versions.Version, reason: str) -> None:
         if version.skip != reason:

@@ -35,6 +35,7 @@ CREATE TABLE versions (
     version text NOT NULL,  -- as PyPI spells it
     released timestamptz,
     lane smallint,  -- 0 manual, 1 new release, 2 backlog; NULL: nobody asked for it
+    asked timestamptz NOT NULL DEFAULT '-infinity',  -- for another chance: older failures are past
     skip text NOT NULL DEFAULT '',
     yanked text,  -- NULL: not yanked; else the reason, which may be ''
     requires_python text NOT NULL DEFAULT '',

@@ -150,6 +150,7 @@ STEPS = st.one_of(
                 "UPDATE versions SET lane = 0 WHERE version_id = :version_id",
                 "UPDATE versions SET sdist_name = '' WHERE version_id = :version_id",
                 "UPDATE versions SET requires_python = '>=3.10' WHERE version_id = :version_id",
+                "UPDATE versions SET asked = now() WHERE version_id = :version_id",
                 "DELETE FROM files WHERE version_id = :version_id",
             ]
         ),

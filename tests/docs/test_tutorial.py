@@ -22,6 +22,7 @@ TUTORIAL = DOCS / "tutorial.md"
 STAND_INS = {
     "six": ("1.16.0", "tiny-pure", {}),
     "markupsafe": ("3.0.4", "tiny-extension", {}),
+    "pyyaml": ("6.0.3", "tiny-extension", {}),
     "pyodbc": ("5.5.0", "tiny-missing-header", {"libpq-fe.h": "sql.h"}),
 }
 

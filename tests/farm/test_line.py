@@ -120,6 +120,24 @@ def test_what_is_added_again_is_not_built_again(farm):
     assert sum(build.package == "tiny-pure" for build in now.ended) == 1
 
 
+def test_what_failed_is_tried_again_when_it_is_added_again(farm):
+    farm.add("tiny-broken")
+    first = ended(farm, "tiny-broken", 1)
+    assert "will be built" in farm.add("tiny-broken").stdout
+    second = ended(farm, "tiny-broken", 2)
+    assert [build.build_id for build in first] < [build.build_id for build in second]
+
+
+def ended(farm, package, number):
+    """The builds of *package*, once there are so many."""
+
+    def builds(now):
+        return [build for build in now.ended if build.package == package]
+
+    now = farm.status(until=lambda now: len(builds(now)) == number and not now.running)
+    return builds(now)
+
+
 def test_two_interpreters_build_a_compiled_package_each_and_a_pure_one_once(
     tmp_path, pypi, pythons
 ):

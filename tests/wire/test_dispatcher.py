@@ -57,6 +57,7 @@ LOG = DeliveredFile(LOG_NAME, 10, "0" * 64)
 WHEEL = DeliveredFile("tiny-1.0-py3-none-any.whl", 10, "1" * 64)
 LONG = Timing(heartbeat=60, silence=60, lease=300, patience=0.5)
 ROLES = itertools.count()
+PATIENCE = 4.0  # seconds
 
 
 class Slave:
@@ -67,11 +68,15 @@ class Slave:
         self.hello = Hello(PROTOCOL, label, TARGET, Resources(), datetime.now(UTC))
 
     def ask(self, message):
-        self.caller.ask(FROM_SLAVE.encode(message))
+        """What is lost with a dispatcher that ends is asked again, as real slaves do."""
+        for _ in range(15):
+            self.caller.ask(FROM_SLAVE.encode(message))
+            if Waiter(self.caller).wait(PATIENCE):
+                break
         return self.hear()
 
-    def hear(self, seconds=30.0):
-        assert Waiter(self.caller).wait(seconds), "no answer"
+    def hear(self):
+        assert Waiter(self.caller).wait(30.0), "no answer"
         return TO_SLAVE.decode(self.caller.answer())
 
     def greet(self, lease=None):
