@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ class RunningFarm:
     data: Path
     output: Path
     url: str = ""
-    seen: list[Farm] = field(default_factory=list)
 
     @property
     def configuration(self) -> Path:

@@ -31,6 +31,7 @@ from piwheels.processes.supervisor import Died, Event, Stopping, Supervisor, Unk
 from piwheels.protocol.admin import Add
 from piwheels.slave import interpreter
 from piwheels.slave.interpreter import Interpreter
+from piwheels.slave.machine import has_compiler
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,6 @@ HOST = "localhost"
 DATABASE, ROLE = "piwheels", "piwheels"
 STARTING_SECONDS = 60.0
 GRACE = 8.0  # seconds for everything to end after Ctrl+C
-COMPILERS = ("cc", "gcc", "clang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _slaves(pythons: Sequence[str]) -> list[Slave]:
 
 def _warn(screen: Screen) -> None:
     """Say what builds will miss on this machine."""
-    if not any(map(shutil.which, COMPILERS)):
+    if not has_compiler():
         screen.print(
             "[yellow]There is no C compiler here:[/] packages with C code will fail.\n"
             "  [green]→[/] apt install build-essential python3-dev"

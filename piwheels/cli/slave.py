@@ -5,7 +5,6 @@ import fcntl
 import logging
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -26,7 +25,7 @@ from piwheels.processes.systemd import READY, Systemd, status
 from piwheels.slave import interpreter, sandbox
 from piwheels.slave.builder import Builder
 from piwheels.slave.daemon import Daemon, Identity
-from piwheels.slave.machine import health, resources
+from piwheels.slave.machine import has_compiler, health, resources
 from piwheels.slave.session import Leave
 from piwheels.slave.spool import Spool
 from piwheels.slave.uploader import send_files
@@ -34,7 +33,6 @@ from piwheels.slave.uploader import send_files
 log = logging.getLogger(__name__)
 
 DIRECTORY = "~/.cache/piwheels-slave"
-COMPILERS = ("cc", "gcc", "clang")
 
 
 def parser() -> Parser:
@@ -106,7 +104,7 @@ def _serve(options: argparse.Namespace, directory: Path) -> Leave:
     found = sandbox.probe(python, directory / "builds", sandbox.Level(options.sandbox))
     for reason in found.reasons:
         log.warning("sandbox %s; not stronger: %s", found.level, reason)
-    if not any(map(shutil.which, COMPILERS)):
+    if not has_compiler():
         log.warning(
             "no C compiler here: packages with C code will fail; apt install build-essential"
         )

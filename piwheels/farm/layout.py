@@ -17,8 +17,6 @@ from pathlib import Path
 
 from piwheels.model.errors import PiwheelsError
 
-LONGEST_SOCKET_PATH = 107  # bytes; the kernel's limit for a local socket
-
 
 class BadDataDirectory(PiwheelsError):
     """The farm cannot keep its data where it was told to. The operator's to mend."""

@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from piwheels.database import leases
 from piwheels.database.connection import WakeUps, transaction
+from piwheels.database.queue import fell_due
 from piwheels.master import conclusion, queue
 from piwheels.model.builds import Limits
 from piwheels.model.errors import BadMessage, IllegalMessage, Unavailable
@@ -275,7 +276,7 @@ class Dispatcher:
         since = now - self.looked_for_retries
         self.looked_for_retries = now
         with transaction(self.engine) as connection:
-            return queue.fell_due(connection, since + TICK)
+            return fell_due(connection, since + TICK)
 
     def _claim_for_parked(self) -> None:
         waiting = [(parked.peer, parked.claim) for parked in self.parked.values()]
@@ -303,7 +304,7 @@ class Dispatcher:
         seconds = self.settings.timing.lease
         if leases.stands(turn.connection, slave, busy.lease, seconds, busy.phase, busy.log_tail):
             return rules.Extended()
-        return rules.Void("this build was given to another slave, or is not wanted any more")
+        return rules.Void(conclusion.GIVEN_AWAY)
 
     def _release(self, turn: Turn, slave: int) -> None:
         for held in leases.held(turn.connection, slave):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sqlalchemy import Engine
 
 from piwheels.database import leases
-from piwheels.database.connection import WakeUps, transaction
+from piwheels.database.connection import transaction
 from piwheels.master import queue
 from piwheels.master.service import on_wake_up
 
@@ -22,11 +22,7 @@ class Keeper:
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
-
-        def keep(_: WakeUps) -> None:
-            self.keep()
-
-        on_wake_up(self.engine, ["targets"], keep, is_stopping, beat)
+        on_wake_up(self.engine, ["targets"], self.keep, is_stopping, beat)
 
     def keep(self) -> None:
         """Do once what is due."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine
 
 from piwheels.database import pages
-from piwheels.database.connection import WakeUps, transaction
+from piwheels.database.connection import transaction
 from piwheels.database.pages import PageJob
 from piwheels.index.pages import Home, PackageCounts, Site
 from piwheels.index.writer import WebTree
@@ -38,7 +38,7 @@ class Publisher:
         self.tree.install_static()
         is_described = False
 
-        def work(_: WakeUps) -> None:
+        def work() -> None:
             nonlocal is_described
             if not is_described:
                 self.describe_site()

@@ -41,11 +41,6 @@ def refresh(connection: Connection, version_ids: Collection[int]) -> None:
     queue.request_pages(connection, version_ids, "queue")
 
 
-def fell_due(connection: Connection, seconds: float) -> bool:
-    """Whether the time of some retry came within the last *seconds*."""
-    return queue.fell_due(connection, seconds)
-
-
 def refresh_all(engine: Engine) -> None:
     """Do it for every version that anybody asked for, in short transactions.
 

@@ -17,7 +17,7 @@ POLL = 1.0  # seconds: a lost wake-up costs that long
 def on_wake_up(
     engine: Engine,
     channels: Sequence[str],
-    work: Callable[[WakeUps], None],
+    work: Callable[[], None],
     is_stopping: Callable[[], bool],
     beat: Callable[[], None],
 ) -> None:
@@ -26,7 +26,7 @@ def on_wake_up(
         try:
             with WakeUps(engine, *channels) as wake_ups:
                 while not is_stopping():
-                    work(wake_ups)
+                    work()
                     beat()
                     wake_ups.wait(POLL)
         except Unavailable as error:

@@ -8,6 +8,8 @@ import psutil
 
 from piwheels.protocol.slave import Health, Resources
 
+COMPILERS = ("cc", "gcc", "clang")
+
 
 def resources(directory: Path, sandbox: str) -> Resources:
     """What the machine has in all; disk: where *directory* is."""
@@ -27,6 +29,11 @@ def health(directory: Path) -> Health:
         load=os.getloadavg()[0],
         temperature=_temperature(),
     )
+
+
+def has_compiler() -> bool:
+    """Whether there is a C compiler, without which packages with C code fail."""
+    return any(map(shutil.which, COMPILERS))
 
 
 def _temperature() -> float | None:

@@ -9,8 +9,6 @@ Waiter     waits for any of them, and for plain file descriptors
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -200,12 +198,3 @@ class Waiter:
 
 def _pollable(source: Any) -> Any:
     return getattr(source, "socket", None) or getattr(source, "descriptor", source)
-
-
-@contextmanager
-def closing_context() -> Iterator[None]:
-    """End this process's zmq threads on the way out."""
-    try:
-        yield
-    finally:
-        zmq.Context.instance().destroy(linger=0)
