@@ -20,7 +20,10 @@ class TargetOffer:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A target as the master keeps it. Lower ranks build first what is not known to be native."""
+    """A target as the master keeps it. Lower ranks build first what is not known to be native.
+
+    size: of the largest slave it ever had, see rules.resources.
+    """
 
     target_id: int
     name: str
@@ -28,3 +31,4 @@ class Target:
     rank: int
     active: bool
     tags: frozenset[str]
+    size: int = 0

@@ -48,20 +48,25 @@ class OfferedTarget:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a slave has. memory and disk: bytes in all."""
+    """What a slave has. memory and disk: bytes in all.
+
+    image: a digest of what is installed there; another one is another chance for builds that
+    lacked something.
+    """
 
     cores: Count = 0
     memory: Bytes = 0
     disk: Bytes = 0
     sandbox: Label = "L0"
+    image: Line = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """How a slave is. Bytes free, load over one minute, degrees Celsius or None."""
+    """How a slave is. Bytes free, load over one minute, degrees Celsius; None: it cannot say."""
 
-    memory_free: Bytes = 0
-    disk_free: Bytes = 0
+    memory_free: Bytes | None = None
+    disk_free: Bytes | None = None
     load: Seconds = 0.0
     temperature: float | None = None
 
@@ -80,7 +85,11 @@ class DeliveredFile:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Who I am and what I build for. *lease*: of a build that I am still at or have done."""
+    """Who I am and what I build for. *lease*: of a build that I am still at or have done.
+
+    run: drawn by each process that speaks as this slave, so that two of one name are told
+    apart.
+    """
 
     protocol: Count
     label: Label
@@ -88,6 +97,7 @@ class Hello:
     resources: Resources
     clock: datetime
     lease: Token | None = None
+    run: Token = bytes(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +123,13 @@ class Built:
 
     seconds: wall time of the build alone; phases: of each part of it. wheels: empty unless
     it succeeded. kind, cause and fix: set unless it succeeded. peak_memory: bytes.
+    log: None if it ended before there was one. needs: the package that would have helped.
     """
 
     lease: Token
     outcome: Outcome
     seconds: Seconds
-    log: DeliveredFile
+    log: DeliveredFile | None = None
     wheels: Annotated[tuple[DeliveredFile, ...], Length(max=MOST_WHEELS)] = ()
     kind: FailureClass | None = None
     cause: Line = ""
@@ -129,6 +140,7 @@ class Built:
     sandbox: Line = ""
     network_used: bool = False
     environment: Environment = field(default_factory=dict)
+    needs: Annotated[str, Length(max=255)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +210,10 @@ class OrderedLimits:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Build this under *lease*: see model.builds.BuildOrder."""
+    """Build this under *lease*: see model.builds.BuildOrder.
+
+    tools_before: build requirements must be older than that; None: the newest.
+    """
 
     lease: Token
     build_id: Count
@@ -209,6 +224,7 @@ class Build:
     network: bool = False
     native: bool = False
     environment: Environment = field(default_factory=dict)
+    tools_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

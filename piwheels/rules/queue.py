@@ -5,13 +5,18 @@ same standings. DESIGN §6.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from piwheels.model.queue import FailedBuild, State, Verdict, Version
+from piwheels.model.builds import FailureClass
+from piwheels.model.queue import Lane, State, Verdict, Version
 from piwheels.model.targets import Target
 from piwheels.rules.coverage import covers
-from piwheels.rules.failures import CONSEQUENCES, next_try
+from piwheels.rules.failures import CONSEQUENCES, Remedy, next_try
+from piwheels.rules.resources import in_words
+
+TOO_SMALL = frozenset({FailureClass.OUT_OF_MEMORY})  # what more memory may cure
 
 
 def verdicts(version: Version, targets: Iterable[Target]) -> dict[int, Verdict]:
@@ -49,25 +54,63 @@ def _alone(version: Version, target: Target) -> Verdict:
         return Verdict(State.DONE, "PyPI has a wheel")
     if version.lane is None:
         return Verdict(State.UNWANTED)
-    if reason := version.skip or version.target_skips.get(target.target_id, ""):
+    if reason := version.target_skips.get(target.target_id, "") or left_out(version):
         return Verdict(State.SKIPPED, reason)
     if not version.has_sdist:
         return Verdict(State.NO_SDIST)
     if not admits(version.requires_python, target.python):
         return Verdict(State.UNSUPPORTED, f"requires Python {version.requires_python}")
-    return _after_failures(version.failures.get(target.target_id, ()))
+    return _after_failures(version, target)
 
 
-def _after_failures(failures: Sequence[FailedBuild]) -> Verdict:
+def left_out(version: Version) -> str:
+    """Why *version* is built nowhere, or ''. What an operator asked for by hand is not left
+    out by the rules that are made for many.
+    """
+    if version.skip or version.lane == Lane.MANUAL:
+        return version.skip
+    if version.yanked is not None:
+        return f"yanked: {version.yanked}" if version.yanked else "yanked"
+    if version.is_prerelease and version.prereleases == "never":
+        return "pre-releases of this package are not built"
+    if version.keep is not None and version.newer >= version.keep:
+        return f"only the newest {version.keep} versions of this package are built"
+    return ""
+
+
+def _after_failures(version: Version, target: Target) -> Verdict:
+    """What follows from how *version* failed on *target*, if it ever did."""
+    failures = version.failures.get(target.target_id, ())
+    lane = _lane(version)
+    size = min(version.sizes.get(target.target_id, 0), target.size)
     if not failures:
-        return Verdict(State.WAITING)
+        return Verdict(State.WAITING, lane=lane, size=size)
     last = failures[-1]
     attempts = sum(failure.kind == last.kind for failure in failures)
     delay = next_try(last.kind, attempts, jitter(last.build_id))
-    if delay is not None:
-        return Verdict(State.WAITING, last.kind, last.ended + delay, len(failures))
-    state = State.HELD if CONSEQUENCES[last.kind].hold else State.FAILED
-    return Verdict(state, last.kind, attempts=len(failures))
+    if delay is None:
+        state = State.HELD if CONSEQUENCES[last.kind].hold else State.FAILED
+        return Verdict(state, last.kind, attempts=len(failures))
+    size = max([size, *(each.size + 1 for each in failures if each.kind in TOO_SMALL)])
+    if size > target.size:
+        reason = f"{last.kind}: no slave of this target has {in_words(size)} of memory"
+        return Verdict(State.HELD, reason, attempts=len(failures))
+    return Verdict(
+        State.WAITING,
+        last.kind,
+        last.ended + delay,
+        len(failures),
+        lane=lane,
+        size=size,
+        avoid=last.slave_id if CONSEQUENCES[last.kind].remedy is Remedy.ELSEWHERE else None,
+    )
+
+
+def _lane(version: Version) -> int:
+    assert version.lane is not None  # else the verdict were UNWANTED
+    if version.is_prerelease and version.prereleases == "last" and version.lane != Lane.MANUAL:
+        return Lane.LAST
+    return version.lane
 
 
 def jitter(build_id: int) -> float:
@@ -75,6 +118,7 @@ def jitter(build_id: int) -> float:
     return build_id * 0.618_033_988_749_894_9 % 1
 
 
+@lru_cache(10_000)  # a few thousand spellings serve millions of versions
 def admits(requires_python: str, python: str) -> bool:
     """Whether *python* satisfies a Requires-Python, as pip decides: pre-releases count, and
     one that cannot be read admits all.

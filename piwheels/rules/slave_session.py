@@ -46,6 +46,14 @@ class Timing:
     patience: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A slave by number, and the process that speaks as it: see protocol.slave.Hello."""
+
+    slave: int
+    run: bytes
+
+
 # Sessions: what the dispatcher remembers of a slave that is connected.
 
 
@@ -65,21 +73,21 @@ class Greeting:
 class Ready:
     """It is known, and holds no lease as far as was heard."""
 
-    slave: int
+    speaker: Speaker
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
     """It is IDLE; work is being looked for. May last until there is some."""
 
-    slave: int
+    speaker: Speaker
 
 
 @dataclass(frozen=True, slots=True)
 class Working:
     """It holds a lease and builds, or delivers what it built."""
 
-    slave: int
+    speaker: Speaker
     lease: bytes
 
 
@@ -100,7 +108,7 @@ class Register:
 class Registered:
     """lease: the one named, if it still stands. refusal: why it cannot work here, or ''."""
 
-    slave: int
+    speaker: Speaker
     lease: bytes | None = None
     refusal: str = ""
     index_urls: tuple[str, ...] = ()
@@ -110,7 +118,7 @@ class Registered:
 class Claim:
     """Grant the slave the lease it holds already, or else a new one."""
 
-    slave: int
+    speaker: Speaker
     idle: Idle
 
 
@@ -122,10 +130,17 @@ class Nothing:
 
 
 @dataclass(frozen=True, slots=True)
+class Dismissed:
+    """This slave must leave, for *reason*."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Extend:
     """Extend the lease, and enter what its slave says of it."""
 
-    slave: int
+    speaker: Speaker
     busy: Busy
 
 
@@ -145,7 +160,7 @@ class Void:
 class Conclude:
     """Enter the result, if one is given, and commit the build if all its files are here."""
 
-    slave: int
+    speaker: Speaker
     lease: bytes
     built: Built | None = None
 
@@ -166,7 +181,7 @@ class Committed:
 class Release:
     """Free the slave's leases; it is gone."""
 
-    slave: int
+    speaker: Speaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,29 +212,34 @@ def _greet(_: Session, hello: Hello, __: Timing) -> tuple[Session, list[Action]]
 def _welcome(_: Greeting, found: Registered, timing: Timing) -> tuple[Session, list[Action]]:
     if found.refusal:
         return Stranger(), [Reply(Die(found.refusal))]
-    session = Working(found.slave, found.lease) if found.lease else Ready(found.slave)
-    ack = Ack(found.slave, timing.heartbeat, timing.silence, found.lease, found.index_urls)
+    speaker = found.speaker
+    session = Working(speaker, found.lease) if found.lease else Ready(speaker)
+    ack = Ack(speaker.slave, timing.heartbeat, timing.silence, found.lease, found.index_urls)
     return session, [Reply(ack)]
 
 
 def _look_for_work(
     session: Ready | Asking | Working, idle: Idle, _: Timing
 ) -> tuple[Session, list[Action]]:
-    return Asking(session.slave), [Claim(session.slave, idle)]
+    return Asking(session.speaker), [Claim(session.speaker, idle)]
 
 
 def _grant(session: Asking, build: Build, _: Timing) -> tuple[Session, list[Action]]:
-    return Working(session.slave, build.lease), [Reply(build)]
+    return Working(session.speaker, build.lease), [Reply(build)]
 
 
 def _turn_away(session: Asking, found: Nothing, _: Timing) -> tuple[Session, list[Action]]:
-    return Ready(session.slave), [Reply(Sleep(0.0, found.reason))]
+    return Ready(session.speaker), [Reply(Sleep(0.0, found.reason))]
+
+
+def _send_away(_: Asking, found: Dismissed, __: Timing) -> tuple[Session, list[Action]]:
+    return Stranger(), [Reply(Die(found.reason))]
 
 
 def _extend(
     session: Ready | Asking | Working, busy: Busy, _: Timing
 ) -> tuple[Session, list[Action]]:
-    return Working(session.slave, busy.lease), [Extend(session.slave, busy)]
+    return Working(session.speaker, busy.lease), [Extend(session.speaker, busy)]
 
 
 def _carry_on(session: Working, _: Extended, __: Timing) -> tuple[Session, list[Action]]:
@@ -227,15 +247,15 @@ def _carry_on(session: Working, _: Extended, __: Timing) -> tuple[Session, list[
 
 
 def _cancel(session: Working, void: Void, _: Timing) -> tuple[Session, list[Action]]:
-    return Ready(session.slave), [Reply(Cancel(void.reason))]
+    return Ready(session.speaker), [Reply(Cancel(void.reason))]
 
 
 def _conclude(
     session: Ready | Asking | Working, message: Built | Sent, _: Timing
 ) -> tuple[Session, list[Action]]:
     built = message if isinstance(message, Built) else None
-    conclude = Conclude(session.slave, message.lease, built)
-    return Working(session.slave, message.lease), [conclude]
+    conclude = Conclude(session.speaker, message.lease, built)
+    return Working(session.speaker, message.lease), [conclude]
 
 
 def _ask_for_files(session: Working, missing: Missing, _: Timing) -> tuple[Session, list[Action]]:
@@ -243,11 +263,11 @@ def _ask_for_files(session: Working, missing: Missing, _: Timing) -> tuple[Sessi
 
 
 def _finish(session: Working, _: Committed, __: Timing) -> tuple[Session, list[Action]]:
-    return Ready(session.slave), [Reply(Done())]
+    return Ready(session.speaker), [Reply(Done())]
 
 
 def _part(session: Ready | Asking | Working, _: Bye, __: Timing) -> tuple[Session, list[Action]]:
-    return Stranger(), [Release(session.slave), Reply(Done())]
+    return Stranger(), [Release(session.speaker), Reply(Done())]
 
 
 def _shrug(session: Session, _: object, __: Timing) -> tuple[Session, list[Action]]:
@@ -278,6 +298,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     **_known(Bye, _part),
     (Asking, Build): _grant,
     (Asking, Nothing): _turn_away,
+    (Asking, Dismissed): _send_away,
     (Working, Extended): _carry_on,
     (Working, Void): _cancel,
     (Working, Missing): _ask_for_files,
