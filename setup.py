@@ -45,6 +45,9 @@ COMMANDS = {
     "piw-initdb": "initdb",
     "piw-master": "master",
     "piw-slave": "slave",
+    "piw-slaves": "slaves",
+    "piw-target": "target",
+    "piw-why": "why",
 }
 
 setup(

@@ -1,11 +1,28 @@
 -- The whole farm, now: for monitors. Each reads few rows, however large the farm.
 
 -- name: counts
--- A retry within half a minute counts as waiting, a later one does not.
-SELECT
-    (SELECT count(*) FROM queue WHERE not_before <= now() + interval '30 seconds') AS queued,
-    (SELECT count(*) FROM queue WHERE not_before > now() + interval '30 seconds') AS later,
-    (SELECT count(*) FROM page_jobs) + (SELECT count(*) FROM site_jobs) AS pages;
+-- A retry within half a minute counts as waiting, a later one does not. Where much is to do, it
+-- is enough to know that it is much.
+SELECT GREATEST(0, ready + soon) AS queued, GREATEST(0, put_off - soon) AS later, pages
+FROM (
+    SELECT COALESCE(sum(waiting) FILTER (WHERE ready), 0) AS ready,
+        COALESCE(sum(waiting) FILTER (WHERE NOT ready), 0) AS put_off
+    FROM (
+        SELECT ready, waiting FROM queue_counts
+        UNION ALL
+        SELECT ready, waiting FROM queue_changes
+    ) AS counts
+) AS lengths,
+(
+    SELECT count(*) AS soon FROM (
+        SELECT FROM queue WHERE NOT ready AND not_before <= now() + interval '30 seconds'
+        LIMIT 10000
+    ) AS due
+) AS retries,
+(
+    SELECT (SELECT count(*) FROM (SELECT FROM page_jobs LIMIT 10000) AS some)
+        + (SELECT count(*) FROM site_jobs) AS pages
+) AS jobs;
 
 -- name: running
 SELECT build_id, packages.name AS package, version, targets.name AS target,
@@ -15,17 +32,35 @@ JOIN targets USING (target_id) JOIN slaves USING (slave_id)
 ORDER BY build_id LIMIT 2000;
 
 -- name: waiting
-SELECT packages.name AS package, version, targets.name AS target,
-    CASE WHEN not_before > now() THEN not_before END AS not_before,
-    COALESCE((
+-- The heads of the queues, by turns: one probe of queue_order for each target and size. Then the
+-- retries that fall due first.
+WITH heads AS (
+    SELECT head.version_id, targets.target_id, NULL::timestamptz AS not_before, head.attempts,
+        row_number() OVER (
+            PARTITION BY targets.target_id
+            ORDER BY lane, popularity DESC, released DESC, version_id
+        ) AS place
+    FROM targets CROSS JOIN generate_series(0, CAST(:largest AS integer)) AS sizes (size)
+    CROSS JOIN LATERAL (
+        SELECT version_id, lane, popularity, released, attempts FROM queue
+        WHERE ready AND queue.target_id = targets.target_id AND queue.size = sizes.size
+        ORDER BY lane, popularity DESC, released DESC, version_id LIMIT 20
+    ) AS head
+    ORDER BY place, target_id LIMIT 80
+), retries AS (
+    SELECT version_id, target_id, not_before, attempts,
+        1000 + row_number() OVER (ORDER BY not_before) AS place
+    FROM queue WHERE NOT ready ORDER BY not_before LIMIT 20
+)
+SELECT packages.name AS package, version, targets.name AS target, not_before,
+    CASE WHEN attempts = 0 THEN '' ELSE COALESCE((
         SELECT cause FROM builds
-        WHERE builds.version_id = queue.version_id AND builds.target_id = queue.target_id
+        WHERE builds.version_id = first.version_id AND builds.target_id = first.target_id
         ORDER BY build_id DESC LIMIT 1
-    ), '') AS cause
-FROM queue JOIN versions USING (version_id) JOIN packages USING (package_id)
-JOIN targets USING (target_id)
-ORDER BY queue.target_id, queue.lane, queue.popularity DESC, queue.released DESC, version_id
-LIMIT 100;
+    ), '') END AS cause
+FROM (SELECT * FROM heads UNION ALL SELECT * FROM retries) AS first
+JOIN versions USING (version_id) JOIN packages USING (package_id) JOIN targets USING (target_id)
+ORDER BY place, first.target_id;
 
 -- name: ended
 SELECT build_id, packages.name AS package, version, targets.name AS target, outcome, seconds,
@@ -35,14 +70,3 @@ SELECT build_id, packages.name AS package, version, targets.name AS target, outc
 FROM builds JOIN versions USING (version_id) JOIN packages USING (package_id)
 JOIN targets USING (target_id)
 ORDER BY ended DESC LIMIT 100;
-
--- name: slaves
-SELECT slaves.label, targets.name AS target,
-    CASE WHEN NOT present THEN 'gone'
-        WHEN last_seen < now() - make_interval(secs => :silence) THEN 'silent'
-        WHEN build_id IS NOT NULL THEN 'building' ELSE 'idle' END AS state,
-    COALESCE(packages.name || ' ' || version, '') AS task, last_seen
-FROM slaves JOIN targets USING (target_id)
-LEFT JOIN leases USING (slave_id) LEFT JOIN versions USING (version_id)
-LEFT JOIN packages USING (package_id)
-ORDER BY slaves.label LIMIT 2000;

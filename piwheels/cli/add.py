@@ -4,29 +4,15 @@ import argparse
 import json
 import re
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from piwheels.cli.options import (
-    FAILED,
-    BadUsage,
-    Parser,
-    add_queue,
-    add_yes,
-    confirm,
-    duration,
-    queue_address,
-    run,
-)
-from piwheels.model.errors import PiwheelsError, Unavailable
+from piwheels.cli.asking import add_asking, as_json, ask
+from piwheels.cli.options import FAILED, BadUsage, Parser, add_yes, confirm, run
 from piwheels.model.names import normalize
-from piwheels.protocol.admin import FROM_ADMIN, FROM_TOOL, Add, Added, Failed
-from piwheels.transport import Caller, Waiter
+from piwheels.protocol.admin import Add, Added, Rules
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,14 +33,32 @@ def _parser() -> Parser:
     parser.add_argument(
         "-a", "--alias", metavar="NAME", action="append", help="another name that leads to it"
     )
+    _add_rules(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, only")
-    parser.add_argument("--json", action="store_true", help="answer in JSON")
-    parser.add_argument(
-        "--wait", metavar="DURATION", type=duration, default=60.0, help="for the answer (60s)"
-    )
     add_yes(parser)
-    add_queue(parser, "import", "where the master listens to this command")
+    add_asking(parser, "import")
     return parser
+
+
+def _add_rules(parser: Parser) -> None:
+    """What holds for all versions of the package, also for those to come."""
+    parser.add_argument(
+        "--prereleases", choices=("build", "last", "never"), help="whether to build pre-releases"
+    )
+    parser.add_argument(
+        "--keep", metavar="NUMBER", type=_kept, help="build only so many newest versions, or all"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("all", "missing"),
+        help="build all, or only what PyPI has no wheel for",
+    )
+    parser.add_argument(
+        "--network",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether its builds may reach the network",
+    )
 
 
 def add(options: argparse.Namespace) -> int:
@@ -64,11 +68,9 @@ def add(options: argparse.Namespace) -> int:
         what = f"{request.package} {request.specifier}".strip()
         if not confirm(f"Never build {what} again?", options.yes):
             return FAILED
-    answer = ask(queue_address(options, "import"), request, options.wait)
+    answer: Added = ask(options, "import", request)
     if options.json:
-        print(json.dumps(asdict(answer)))
-    if isinstance(answer, Failed):
-        raise PiwheelsError(": ".join(filter(None, (answer.reason, answer.hint))))
+        print(json.dumps(as_json(answer)))
     for warning in answer.warnings:
         print(f"note: {warning}", file=sys.stderr)
     if not options.json:
@@ -85,8 +87,18 @@ def read_request(options: argparse.Namespace) -> Add:
         skip="" if options.unskip else _reason(options.skip),
         description=" ".join((options.description or "").split()),
         aliases=tuple(options.alias or ()),
+        rules=Rules(options.prereleases or "", options.keep, options.policy or "", options.network),
         is_dry_run=options.dry_run,
     )
+
+
+def _kept(text: str) -> int:
+    """All versions are kept as 0."""
+    if text == "all":
+        return 0
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of versions: write 3, or all")
+    return int(text)
 
 
 def read_requirement(text: str, version: str | None = None) -> tuple[str, str]:
@@ -120,25 +132,6 @@ def _reason(text: str | None) -> str | None:
     if text is not None and not text.strip():
         raise BadUsage("--skip needs a reason that people will understand: give one")
     return text and " ".join(text.split())
-
-
-def ask(address: str, request: Add, seconds: float) -> Added | Failed:
-    """The master's answer. Raise Unavailable if there is none within *seconds*."""
-    path = address.removeprefix("ipc://")
-    if path != address and not Path(path).is_socket():
-        raise Unavailable(f"nobody listens on {address}: is piw-master running on this host?")
-    with Caller(address) as caller:
-        caller.ask(FROM_TOOL.encode(request))
-        waiter, deadline = Waiter(caller), time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            waiter.wait(left)
-            if (frame := caller.answer()) is not None:
-                answer: Added | Failed = FROM_ADMIN.decode(frame)
-                return answer
-    raise Unavailable(
-        f"no answer on {address} within {seconds:g} s: is piw-master running, and is its "
-        "--import-queue the same?"
-    )
 
 
 def in_words(request: Add, answer: Added) -> str:

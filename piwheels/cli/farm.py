@@ -209,7 +209,8 @@ def _configuration(
 ) -> dict[str, dict[str, str]]:
     url = _url(options)
     queues = {
-        f"{name}-queue": layout.socket(name) for name in ("slave", "file", "import", "status")
+        f"{name}-queue": layout.socket(name)
+        for name in ("slave", "file", "import", "status", "control")
     }
     return {
         "DEFAULT": queues,

@@ -7,10 +7,10 @@ from sqlalchemy import Connection
 from piwheels.database.statements import statement
 
 
-def snapshot(connection: Connection, silence: float) -> dict[str, Any]:
-    """The parts of protocol.status.Farm, as rows by name.
+def snapshot(connection: Connection, largest: int) -> dict[str, Any]:
+    """The parts of protocol.status.Farm, as rows by name, slaves apart.
 
-    silence: seconds without a sign of life after which a slave is shown as silent.
+    largest: the largest size that any row of the queue can have.
     """
     counts = connection.execute(statement("status", "counts")).mappings().one()
     lists = {
@@ -20,9 +20,8 @@ def snapshot(connection: Connection, silence: float) -> dict[str, Any]:
         ]
         for name, parameters in {
             "running": {},
-            "waiting": {},
+            "waiting": {"largest": largest},
             "ended": {},
-            "slaves": {"silence": silence},
         }.items()
     }
-    return {**counts, **lists}
+    return {**{name: int(count) for name, count in counts.items()}, **lists}

@@ -1,46 +1,60 @@
 """The admin service: does what administrators' tools ask.
 
 One thread owns the socket; a few workers ask PyPI and the database, so that a slow PyPI
-holds up nobody else. All that a request changes is changed in one transaction.
+holds up nobody else. All that a request changes is changed in one transaction. What is done
+for each request is in the modules adding, standings and targets.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Thread
+from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 
-from piwheels.database import pages, versions
 from piwheels.database.connection import transaction
-from piwheels.master.queue import refresh, standing
-from piwheels.master.standings import project
+from piwheels.master.adding import LONGEST_LINE, Adding
+from piwheels.master.standings import look, why
+from piwheels.master.targets import add_target, change_targets, list_targets, skip_on_target
 from piwheels.model.errors import BadMessage, PiwheelsError, Unavailable
-from piwheels.model.projects import ProjectPage, ProjectVersion
-from piwheels.model.queue import State
+from piwheels.model.projects import ProjectPage
 from piwheels.protocol.admin import (
     FROM_ADMIN,
     FROM_TOOL,
     Add,
-    Added,
+    AddTarget,
+    ChangeTargets,
     Failed,
+    ListTargets,
     Look,
-    Standings,
-    TargetStanding,
+    SkipOnTarget,
+    Why,
 )
 from piwheels.pypi import PyPI
-from piwheels.rules.project_diff import admitted, choose, diff, suits_any
 from piwheels.transport import Listener, Mailbox, Waiter
 from piwheels.transport.sockets import Peer
 
-MANUAL = 0  # the lane of what people ask for
 WORKERS = 4
 MOST_WAITING = 200  # requests; more are turned away at once
+TRIES = 3  # of a transaction that met another one
 BEAT_SECONDS = 1.0
-LONGEST_LINE = 1_000  # characters: protocol.fields.Line
 
 logger = logging.getLogger(__name__)
+
+
+# What is asked of the database alone. Each raises PiwheelsError, and then changes nothing.
+HANDLERS: dict[type, Callable[[Connection, Any], object]] = {
+    Look: look,
+    Why: why,
+    ListTargets: list_targets,
+    AddTarget: add_target,
+    ChangeTargets: change_targets,
+    SkipOnTarget: skip_on_target,
+}
 
 
 class DatabaseAway(PiwheelsError):
@@ -52,7 +66,7 @@ class _Asked:
     """A request, and who waits for the answer."""
 
     peer: Peer
-    request: Add | Look
+    request: object
 
 
 class Admin:
@@ -107,12 +121,10 @@ class Admin:
             self.answers.put((asked.peer, FROM_ADMIN.encode(self.answer(asked.request))))
             self.mailbox.wake()
 
-    def answer(self, request: Add | Look) -> Added | Failed | Standings:
+    def answer(self, request: object) -> object:
         """Do what is asked, and say how it went; never raises."""
         try:
-            if isinstance(request, Look):
-                return self.look(request)
-            added = self.add(request)
+            answer = self._do(request)
         except DatabaseAway as error:
             logger.warning("%s", error)
             return Failed("the database is away", "try again in a minute")
@@ -121,158 +133,42 @@ class Admin:
         except Exception:  # one bad package must not end the service
             logger.exception("cannot do %s", request)
             return Failed("the admin service could not do this", "see the log of piw-master")
-        logger.info("%s: %s", request, "done" if added.is_news else "nothing new")
-        return added
+        if hasattr(request, "is_dry_run"):  # else nothing could change
+            logger.info("%s: %s", request, answer)
+        return answer
 
-    def add(self, request: Add) -> Added:
-        """Make a version wanted, or skip it or its package. Raise PiwheelsError."""
-        page = self._page(request)
-        try:
-            with transaction(self.engine) as connection:
-                added = _Adding(connection, request, page).run()
-                if request.is_dry_run:
-                    connection.rollback()
-                return added
-        except Unavailable as error:
-            raise DatabaseAway(str(error)) from error
-
-    def look(self, request: Look) -> Standings:
-        """How a version stands on each target. Raise PiwheelsError."""
-        try:
-            with transaction(self.engine) as connection:
-                package = versions.get_package(connection, request.package)
-                contents = package and pages.contents(connection, package.package_id)
-                releases = project(connection, contents).releases if contents else ()
-        except Unavailable as error:
-            raise DatabaseAway(str(error)) from error
-        return Standings(
-            tuple(
-                TargetStanding(**asdict(standing))
-                for release in releases
-                if release.version == request.version
-                for standing in release.standings
+    def _do(self, request: object) -> object:
+        """Raise PiwheelsError."""
+        if isinstance(request, Add):
+            page = self._page(request)
+            return self._in_transaction(
+                request, lambda connection: Adding(connection, request, page).run()
             )
-        )
+        handle = HANDLERS[type(request)]
+        return self._in_transaction(request, lambda connection: handle(connection, request))
+
+    def _in_transaction(self, request: object, work: Callable[[Connection], object]) -> object:
+        """Do *work*; again if it met another transaction. Raise PiwheelsError."""
+        for _ in range(TRIES - 1):
+            with suppress(OperationalError):
+                return self._once(request, work)
+        return self._once(request, work)
+
+    def _once(self, request: object, work: Callable[[Connection], object]) -> object:
+        try:
+            with transaction(self.engine) as connection:
+                answer = work(connection)
+                if getattr(request, "is_dry_run", False):
+                    connection.rollback()
+                return answer
+        except Unavailable as error:
+            raise DatabaseAway(str(error)) from error
 
     def _page(self, request: Add) -> ProjectPage:
         """What PyPI says; a whole package may be skipped whatever PyPI says of it."""
         if request.skip and not request.specifier:
             return ProjectPage(request.package, request.package)
         return self.pypi.project(request.package)
-
-
-class _Adding:
-    """One request, within one transaction. changed: versions, by id."""
-
-    def __init__(self, connection: Connection, request: Add, page: ProjectPage) -> None:
-        self.connection = connection
-        self.request = request
-        self.page = page
-        self.is_news = False
-        self.changed: set[int] = set()
-        self.warnings: list[str] = []
-
-    def run(self) -> Added:
-        """Do it. Raise PiwheelsError; nothing has changed then, once it is rolled back."""
-        self._enter()
-        before = versions.get_package(self.connection, self.page.package)
-        self.package_id = before.package_id
-        self._describe(before.summary)
-        concerns_version = bool(self.request.specifier) or not self.request.skip
-        version = self._add_version() if concerns_version else ""
-        if self.request.skip is not None and not self.request.specifier:
-            self._skip_package(before.skip, self.request.skip)
-        refresh(self.connection, self.changed)
-        if self.is_news:
-            versions.request_page(self.connection, self.package_id, "piw-add")
-        if version:
-            self._warn_of_skips(version)
-        return Added(self.page.package, version, self.is_news, _cut(self.warnings))
-
-    def _enter(self) -> None:
-        self.is_news = versions.enter(self.connection, self.page)
-        if self.is_news and not self.page.versions:
-            self.warnings.append(f"{self.page.package} is new here, and PyPI was not asked for it")
-
-    def _describe(self, summary: str) -> None:
-        request = self.request
-        if request.description not in ("", summary):
-            self.is_news = True
-            versions.describe(self.connection, self.package_id, request.description)
-        if request.aliases:
-            news = versions.add_names(self.connection, self.package_id, request.aliases)
-            self.is_news |= bool(news)
-
-    def _add_version(self) -> str:
-        """Write down what PyPI says, and want or skip the version that it comes to."""
-        pythons = versions.active_pythons(self.connection)
-        chosen = choose(self.page, self.request.specifier, pythons)
-        self._warn_of_choice(chosen, pythons)
-        changes = diff(versions.known(self.connection, self.page.package), self.page)
-        self._note(versions.apply(self.connection, self.page, changes))
-        known = versions.get_version(self.connection, self.page.package, chosen.version)
-        if self.request.skip is not None and self.request.specifier:
-            self._skip_version(known, self.request.skip)
-        if not self.request.skip and (known.lane is None or known.lane > MANUAL):
-            versions.want(self.connection, self.page.package, chosen.version, MANUAL)
-            self._note({known.version_id})
-        elif not self.request.skip and self._has_failed(known.version_id):
-            versions.ask_again(self.connection, known.version_id)
-            self._note({known.version_id})
-        return chosen.version
-
-    def _has_failed(self, version_id: int) -> bool:
-        """Whether some target gave up on it, or tries again only later."""
-        verdicts = standing(self.connection, [version_id])[version_id].values()
-        return any(
-            verdict.state in (State.FAILED, State.HELD) or verdict.attempts > 0
-            for verdict in verdicts
-        )
-
-    def _skip_version(self, version: versions.Version, reason: str) -> None:
-        if version.skip != reason:
-            versions.skip_version(self.connection, version.version_id, reason)
-            self._note({version.version_id})
-
-    def _skip_package(self, old: str, reason: str) -> None:
-        if old != reason:
-            self.is_news = True
-            self._note(versions.skip_package(self.connection, self.package_id, reason))
-
-    def _note(self, changed: set[int]) -> None:
-        self.changed |= changed
-        self.is_news |= bool(changed)
-
-    def _warn_of_choice(self, chosen: ProjectVersion, pythons: set[str]) -> None:
-        """Say what may surprise: a newer version passed over, a version nobody can build."""
-        newest = admitted(self.page, self.request.specifier)[0]
-        if newest != chosen:
-            lack = f"no target has a Python {newest.requires_python}"
-            lack = lack if newest.sdist else "PyPI has only wheels of it"
-            self.warnings.append(f"{newest.version} is newer, but {lack}")
-        if not pythons:
-            self.warnings.append("no target is active: it will wait for the first slave")
-        elif not suits_any(chosen, pythons):
-            self.warnings.append(f"it needs a Python {chosen.requires_python}: no target has one")
-
-    def _warn_of_skips(self, version: str) -> None:
-        """Say so if it was asked for, but will not be built."""
-        package = self.page.package
-        reason = versions.get_package(self.connection, package).skip
-        if reason and not self.request.skip:
-            self.warnings.append(
-                f"{package} is skipped: {reason}; to build it, say piw-add {package} --unskip"
-            )
-        reason = versions.get_version(self.connection, package, version).skip
-        if reason and not self.request.skip:
-            self.warnings.append(
-                f"{package} {version} is skipped: {reason}; to build it, "
-                f"say piw-add {package} {version} --unskip"
-            )
-
-
-def _cut(lines: list[str]) -> tuple[str, ...]:
-    return tuple(line[:LONGEST_LINE] for line in lines)
 
 
 def _failed(error: PiwheelsError) -> Failed:

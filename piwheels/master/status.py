@@ -1,64 +1,77 @@
-"""The status service: tells monitors how the farm is, about once a second."""
+"""The status service: tells monitors how the farm is, and takes what operators want of slaves.
+
+Two sockets, one thread: the farm is told twice a second, requests are answered as they come.
+"""
 
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from piwheels.database import status
+from piwheels.database import slaves, standings, status
 from piwheels.database.connection import transaction
+from piwheels.master.control import Control, status_of
 from piwheels.model.errors import Unavailable
 from piwheels.protocol.status import (
     FROM_STATUS,
     Ended,
     Farm,
     Running,
-    SlaveStatus,
     Waiting,
 )
-from piwheels.transport import Broadcaster
+from piwheels.rules.resources import LARGEST_SIZE
+from piwheels.transport import Broadcaster, Waiter
 
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
-SILENCE = 60.0  # seconds without a word after which a slave is shown as silent
 
 
 class Status:
-    """The service."""
+    """The service. address: where the farm is told; control_address: where requests are taken."""
 
-    def __init__(self, engine: Engine, address: str) -> None:
+    def __init__(self, engine: Engine, address: str, control_address: str) -> None:
         # One snapshot for all queries: a build is running or has ended, never both or neither.
         self.engine = engine.execution_options(isolation_level="REPEATABLE READ")
         self.broadcaster = Broadcaster(address)
+        self.control = Control(engine, control_address)
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
+        waiter = Waiter(self.control.listener)
         while not is_stopping():
-            try:
-                self.broadcaster.say(FROM_STATUS.encode(self.farm()))
-            except Unavailable as error:
-                log.warning("%s; trying again", error)
+            self._tell()
             beat()
-            time.sleep(PERIOD)
+            due = time.monotonic() + PERIOD
+            while (left := due - time.monotonic()) > 0:
+                if waiter.wait(left):
+                    self.control.answer_all()
         self.broadcaster.close()
+        self.control.close()
+
+    def _tell(self) -> None:
+        try:
+            self.broadcaster.say(FROM_STATUS.encode(self.farm()))
+        except Unavailable as error:
+            log.warning("%s; trying again", error)
 
     def farm(self) -> Farm:
         """The farm as it is now."""
         with transaction(self.engine) as connection:
-            rows = status.snapshot(connection, SILENCE)
+            now = standings.now(connection)
+            rows = status.snapshot(connection, LARGEST_SIZE)
+            found = slaves.slaves(connection)
         return Farm(
-            moment=datetime.now(UTC),
+            moment=now,
             queued=rows["queued"],
             later=rows["later"],
             pages=rows["pages"],
             waiting=tuple(Waiting(**row) for row in rows["waiting"]),
             running=tuple(Running(**row) for row in rows["running"]),
             ended=tuple(_ended(row) for row in rows["ended"]),
-            slaves=tuple(SlaveStatus(**row) for row in rows["slaves"]),
+            slaves=tuple(status_of(row, now) for row in found),
         )
 
 

@@ -7,18 +7,22 @@ from typing import Annotated
 from voluptuous import Length
 
 from piwheels.protocol.codec import Vocabulary
-from piwheels.protocol.fields import Count, Label, Line, PackageName, Seconds, VersionText
+from piwheels.protocol.fields import Bytes, Count, Label, Line, PackageName, Seconds, VersionText
 
 
 @dataclass(frozen=True, slots=True)
 class SlaveStatus:
-    """A slave. state: idle, building, gone; task: what it builds, or why it gets no work."""
+    """A slave. state: gone, silent, building, leaving, paused, quarantined, unfit or idle.
+
+    task: what it builds, or why it gets no work. memory: in all.
+    """
 
     label: Label
     target: Label
     state: Label
     task: Line
     last_seen: datetime
+    memory: Bytes = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Ended:
 class Farm:
     """The farm at *moment*. queued: builds that may begin soon; waiting: the first of all.
 
-    later: retries that are put off. pages: page jobs still to do.
+    later: retries that are put off. pages: page jobs still to do; of more than 10,000, so many.
     """
 
     moment: datetime

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import make_url
 
-from piwheels.cli.add import ask, read_requirement
+from piwheels.cli.add import read_requirement
+from piwheels.cli.asking import ask_at as ask
 from piwheels.cli.options import BadUsage
 from piwheels.database.connection import connect
 from piwheels.database.schema import initialize
