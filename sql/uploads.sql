@@ -1,7 +1,7 @@
 -- The files that leases are to deliver, as the receiver sees them.
 
 -- name: expected
-SELECT build_id, packages.name AS package, version, tags, size, sha256, placed, refused
+SELECT build_id, packages.name AS package, version, tags, uploads.size, sha256, placed, refused
 FROM leases
 JOIN uploads USING (build_id)
 JOIN versions USING (version_id)

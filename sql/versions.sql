@@ -35,13 +35,6 @@ FROM packages JOIN versions USING (package_id)
 LEFT JOIN tag_sets ON tag_set_id = pypi_tag_set_id
 WHERE packages.name = :name;
 
--- name: put_tag_sets
--- In one order for all writers: no two of them can wait for each other.
-INSERT INTO tag_sets (tags)
-SELECT DISTINCT tags FROM jsonb_to_recordset(CAST(:versions AS jsonb)) AS page (tags text[])
-WHERE tags <> '{}' ORDER BY tags
-ON CONFLICT DO NOTHING;
-
 -- name: put_versions
 -- One statement, however many versions. Returns those that it changed.
 INSERT INTO versions AS old (
@@ -85,7 +78,9 @@ UPDATE versions SET lane = :lane
 WHERE version_id = :version_id AND (lane IS NULL OR lane > :lane);
 
 -- name: ask_again
-UPDATE versions SET asked = now() WHERE version_id = :version_id;
+-- Builds so far do not count any more.
+UPDATE versions SET past = COALESCE(pg_sequence_last_value('leases_build_id_seq'), 0)
+WHERE version_id = :version_id;
 
 -- name: skip_version
 UPDATE versions SET skip = :reason WHERE version_id = :version_id;

@@ -49,6 +49,7 @@ OUTPUT = "~/www"
 SILENCE = 60.0  # seconds without a beat after which a service is killed and started again
 
 Beat = Callable[[], None]
+
 Service = Callable[[Engine, threading.Event, Beat], None]
 
 
@@ -85,6 +86,7 @@ def parser() -> Parser:
     )
     add_queue(options, "import", "of administrators' tools")
     add_queue(options, "status", "of monitors")
+    add_queue(options, "control", "of tools that steer slaves")
     options.add_argument(
         "--pypi-simple", metavar="URL", default=PYPI_SIMPLE_ENDPOINT, help="PyPI's simple index"
     )
@@ -143,9 +145,13 @@ def services(options: argparse.Namespace) -> dict[str, Service]:
     found: dict[str, Service] = {
         "dispatcher": partial(_dispatcher, options.slave_queue, _settings(options)),
         "receiver": partial(_receiver, options.file_queue, output),
-        "keeper": lambda engine, stop, beat: Keeper(engine).serve(stop.is_set, beat),
+        "keeper": lambda engine, stop, beat: Keeper(engine, _timing(options)).serve(
+            stop.is_set, beat
+        ),
         "admin": partial(_admin, queue_address(options, "import"), options.pypi_simple),
-        "status": partial(_status, queue_address(options, "status")),
+        "status": partial(
+            _status, queue_address(options, "status"), queue_address(options, "control")
+        ),
     }
     for number in range(options.publishers):
         name = "publisher" if number == 0 else f"publisher-{number + 1}"
@@ -153,11 +159,15 @@ def services(options: argparse.Namespace) -> dict[str, Service]:
     return found
 
 
+def _timing(options: argparse.Namespace) -> Timing:
+    return Timing(heartbeat=options.heartbeat, lease=options.lease)
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     if options.lease < 3 * options.heartbeat:
         raise BadConfiguration("--lease must be at least three times --heartbeat")
     return Settings(
-        timing=Timing(heartbeat=options.heartbeat, lease=options.lease),
+        timing=_timing(options),
         limits=Limits(
             seconds=options.build_time,
             silence=options.build_silence,
@@ -191,8 +201,10 @@ def _admin(address: str, pypi: str, engine: Engine, stop: threading.Event, beat:
         Admin(engine, client, address).serve(stop.is_set, beat)
 
 
-def _status(address: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
-    Status(engine, address).serve(stop.is_set, beat)
+def _status(
+    address: str, control: str, engine: Engine, stop: threading.Event, beat: Beat
+) -> None:
+    Status(engine, address, control).serve(stop.is_set, beat)
 
 
 def _serve(name: str, service: Service, options: argparse.Namespace, heart: Heart) -> None:

@@ -90,18 +90,21 @@ class WakeUps:
                 cursor.execute(f'LISTEN "{channel}"')
         self.descriptor = self.connection.fileno()
 
-    def drain(self) -> set[str]:
-        """The channels that were notified since the last call. Raise Unavailable."""
+    def drain(self) -> set[tuple[str, str]]:
+        """The channels that were notified since the last call, each with what was said there.
+
+        Raise Unavailable.
+        """
         try:
             self.connection.poll()
         except psycopg2.OperationalError as error:
             raise Unavailable("the database closed the connection") from error
-        channels = {notify.channel for notify in self.connection.notifies}
+        said = {(notify.channel, notify.payload) for notify in self.connection.notifies}
         self.connection.notifies.clear()
-        return channels
+        return said
 
-    def wait(self, seconds: float) -> set[str]:
-        """Wait for a notification at most *seconds*; return the channels notified."""
+    def wait(self, seconds: float) -> set[tuple[str, str]]:
+        """Wait for a notification at most *seconds*; return what ``drain`` does."""
         select.select([self.descriptor], [], [], seconds)
         return self.drain()
 

@@ -1,30 +1,65 @@
 """Slaves, and the leases they hold: granting, extending, ending, committing.
 
-Every function works within the caller's transaction. Where one changes what the queue's
-rule asks, its docstring says so: the caller then refreshes those versions.
+Every function works within the caller's transaction, and for many slaves at once: the
+dispatcher does what has arrived in one turn. Where one changes what the queue's rule asks,
+its docstring says so: the caller then refreshes those versions.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from piwheels.database.queue import request_site_page
+from piwheels.database import tag_sets
+from piwheels.database.queue import judge_again, judge_all_again, request_site_page
 from piwheels.database.statements import statement
-from piwheels.model.builds import Sdist
+from piwheels.model.builds import FailureClass, Sdist
 from piwheels.model.targets import TargetOffer
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a slave runs on. memory, disk: bytes in all."""
+    """What a slave runs on. memory, disk: bytes in all. size: see rules.resources.
+
+    run: of the process that speaks as it. image: a digest of what is installed, '' unknown.
+    """
 
     cores: int
     memory: int
     disk: int
     sandbox: str
+    size: int = 0
+    run: bytes = b""
+    image: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A sign of life of a slave, and how it is: bytes free, None where it does not say.
+
+    unfit: why it gets no work as it is, or ''.
+    """
+
+    slave_id: int
+    memory_free: int | None = None
+    disk_free: int | None = None
+    load: float = 0.0
+    temperature: float | None = None
+    unfit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A heartbeat for a lease. run: None if any process of the slave may give it."""
+
+    token: bytes
+    slave_id: int
+    run: bytes | None
+    phase: str = "back"
+    log_tail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +72,109 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """A slave that asks for work. build_id: of what it holds and has not reported, or None.
+
+    wish: the operator's: work, rest or leave. quarantined: until when, or None.
+    """
+
+    slave_id: int
+    label: str
+    target_id: int
+    size: int
+    run: bytes
+    wish: str
+    unfit: str
+    quarantined: datetime | None
+    build_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """What a lease asks for. pypi_tags: of PyPI's own wheels of the version."""
+    """What a lease asks for. pypi_tags: of PyPI's own wheels of the version.
+
+    seconds: what builds of the package usually take, 0 if unknown. failures: those of the
+    version on this target that count. network: whether the package's builds may use it.
+    """
 
     token: bytes
     build_id: int
+    slave_id: int
     package: str
     version: str
+    released: datetime | None
     sdist: Sdist
     pypi_tags: frozenset[str]
+    network: bool
+    seconds: float
+    failures: tuple[FailureClass, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A lease, and what its slave said of its end: None if nothing yet."""
+    """A lease that ends, and what its slave said of that: None if nothing yet.
+
+    size: of the slave; blame, quarantines: of the slave, see rules.slave_health; failures: of
+    the package, in a row. usual_seconds, usual_memory: of builds of the package, or None.
+    lost_before: other slaves that were lost with this version.
+    """
 
     build_id: int
+    token: bytes
     version_id: int
+    target_id: int
+    slave_id: int
     package_id: int
     report: dict[str, Any] | None
+    label: str
+    size: int
+    blame: int
+    quarantines: int
+    failures: int
+    usual_seconds: float | None
+    usual_memory: int | None
+    lost_before: int
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file of a lease. placed: what the receiver found, once it lies in the web tree."""
 
+    build_id: int
     name: str
     placed: dict[str, Any] | None
     refused: str
 
 
-def tag_set_id(connection: Connection, tags: Iterable[str]) -> int:
-    """The number of this set of tags, entered if it is new."""
-    parameters = {"tags": sorted(set(tags))}
-    connection.execute(statement("leases", "put_tag_set"), parameters)
-    return int(connection.execute(statement("leases", "tag_set_id"), parameters).scalar_one())
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What builds of a package on a target take. peak_memory: bytes. size: of slave."""
+
+    package_id: int
+    target_id: int
+    seconds: float
+    peak_memory: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blamed:
+    """A slave's record; see rules.slave_health. seconds: of a new quarantine, or None."""
+
+    slave_id: int
+    blame: int
+    quarantines: int
+    seconds: float | None
+
+
+# Slaves and targets
 
 
 def put_target(connection: Connection, offer: TargetOffer, rank: int, active: bool) -> int:
     """Enter a target, or its new Python and tags; return its number.
 
-    rank and active count for a new one only: they are the operator's.
+    rank and active count for a new one only: they are the operator's. What changed is judged
+    again.
     """
     parameters = {
         "name": offer.name,
@@ -85,15 +182,21 @@ def put_target(connection: Connection, offer: TargetOffer, rank: int, active: bo
         "python": offer.python,
         "rank": rank,
         "active": active,
-        "tag_set_id": tag_set_id(connection, offer.tags),
+        "tag_set_id": tag_sets.number(connection, offer.tags),
     }
-    connection.execute(statement("leases", "put_target"), parameters)
-    found = connection.execute(statement("leases", "target"), {"name": offer.name})
-    return int(found.one().target_id)
+    news = connection.execute(statement("leases", "put_target"), parameters).one_or_none()
+    if news is not None:
+        judge_all_again(connection)
+        return int(news.target_id)
+    known = connection.execute(statement("leases", "target"), {"name": offer.name})
+    return int(known.scalar_one())
 
 
 def put_slave(connection: Connection, label: str, target_id: int, machine: Machine) -> int:
-    """Enter a slave that said HELLO; return its number."""
+    """Enter a slave that said HELLO; return its number.
+
+    What failed before for want of something that it has is judged again.
+    """
     parameters = {
         "label": label,
         "target_id": target_id,
@@ -101,13 +204,40 @@ def put_slave(connection: Connection, label: str, target_id: int, machine: Machi
         "memory": machine.memory,
         "disk": machine.disk,
         "sandbox": machine.sandbox,
+        "run": machine.run,
+        "size": machine.size,
+        "image": machine.image,
     }
-    return int(connection.execute(statement("leases", "put_slave"), parameters).scalar_one())
+    slave_id = int(connection.execute(statement("leases", "put_slave"), parameters).scalar_one())
+    if connection.execute(statement("leases", "grow_target"), parameters).one_or_none():
+        _give_chances(connection, target_id, FailureClass.OUT_OF_MEMORY)
+    if (
+        machine.image
+        and connection.execute(statement("leases", "put_image"), parameters).one_or_none()
+    ):
+        connection.execute(statement("leases", "begin_image"), {"target_id": target_id})
+        _give_chances(connection, target_id, FailureClass.MISSING_TOOL)
+    return slave_id
 
 
-def seen(connection: Connection, slave_id: int, health: Mapping[str, Any]) -> None:
-    """Enter how a slave is: memory_free, disk_free (bytes), load, temperature."""
-    connection.execute(statement("leases", "seen"), {**health, "slave_id": slave_id})
+def _give_chances(connection: Connection, target_id: int, kind: FailureClass) -> None:
+    parameters = {"target_id": target_id, "kind": kind.value}
+    found = connection.execute(statement("leases", "failed_for"), parameters)
+    if version_ids := found.scalars().all():
+        judge_again(connection, version_ids)
+
+
+def seen(connection: Connection, signs: Collection[Sign]) -> None:
+    """Enter signs of life, at most one of each slave."""
+    parameters = {
+        "slave_ids": [sign.slave_id for sign in signs],
+        "memory_free": [sign.memory_free for sign in signs],
+        "disk_free": [sign.disk_free for sign in signs],
+        "loads": [sign.load for sign in signs],
+        "temperatures": [sign.temperature for sign in signs],
+        "unfit": [sign.unfit for sign in signs],
+    }
+    connection.execute(statement("leases", "seen"), parameters)
 
 
 def gone(connection: Connection, slave_id: int) -> None:
@@ -121,155 +251,208 @@ def held(connection: Connection, slave_id: int) -> list[Held]:
     return [Held(row.build_id, bytes(row.token), row.version_id) for row in rows]
 
 
-def claim(connection: Connection, slave_id: int, token: bytes, seconds: float) -> Order | None:
-    """Grant what the slave holds already, or else the best of its queue; None: nothing waits.
-
-    Takes the row from the queue, as the rule wants.
-    """
-    if order := _order(connection, slave_id):
-        return order
-    parameters = {"slave_id": slave_id, "token": token, "seconds": seconds}
-    if connection.execute(statement("leases", "claim"), parameters).one_or_none() is None:
-        return None
-    return _order(connection, slave_id)
+# Granting
 
 
-def _order(connection: Connection, slave_id: int) -> Order | None:
-    found = connection.execute(statement("leases", "order"), {"slave_id": slave_id})
-    row = found.one_or_none()
-    if row is None:
-        return None
-    sdist = Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size)
-    tags = frozenset(row.pypi_tags)
-    return Order(bytes(row.token), row.build_id, row.package, row.version, sdist, tags)
+def asking(connection: Connection, slave_ids: Iterable[int]) -> dict[int, Asker]:
+    """What bears on whether these slaves get work, by slave_id."""
+    parameters = {"slave_ids": list(slave_ids)}
+    rows = connection.execute(statement("leases", "asking"), parameters).mappings()
+    return {row["slave_id"]: Asker(**{**row, "run": bytes(row["run"])}) for row in rows}
 
 
-def stands(
+def claim(
     connection: Connection,
-    slave_id: int,
-    token: bytes,
+    target_id: int,
+    size: int,
+    askers: Sequence[tuple[int, bytes]],
     seconds: float,
-    phase: str = "back",
-    log_tail: str = "",
-) -> bool:
-    """Extend a lease of this slave; whether it stands.
+    lanes: tuple[int, int],
+) -> dict[int, int]:
+    """Grant the best rows from first to last of *lanes* to slaves of this target and size.
+
+    askers: slave_id and the token of its lease, the first gets the best. Returns the build_id
+    of each slave that got one. Takes the rows from the queue, as the rule wants.
+    """
+    parameters = {
+        "target_id": target_id,
+        "size": size,
+        "slave_ids": [slave_id for slave_id, _ in askers],
+        "tokens": [token for _, token in askers],
+        "most": len(askers),
+        "seconds": seconds,
+        "first_lane": lanes[0],
+        "last_lane": lanes[1],
+    }
+    rows = connection.execute(statement("leases", "claim"), parameters)
+    return {row.slave_id: row.build_id for row in rows}
+
+
+def orders(connection: Connection, build_ids: Iterable[int]) -> dict[int, Order]:
+    """What these leases ask for, by slave_id. Granting one again repeats it."""
+    parameters = {"build_ids": list(build_ids)}
+    rows = connection.execute(statement("leases", "orders"), parameters).all()
+    sets = tag_sets.known(connection)
+    sets.load(connection, {row.pypi_tag_set_id for row in rows} - {None})
+    return {
+        row.slave_id: Order(
+            token=bytes(row.token),
+            build_id=row.build_id,
+            slave_id=row.slave_id,
+            package=row.package,
+            version=row.version,
+            released=row.released,
+            sdist=Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size),
+            pypi_tags=sets.union([row.pypi_tag_set_id] if row.pypi_tag_set_id else []),
+            network=row.network,
+            seconds=row.seconds,
+            failures=tuple(FailureClass(kind) for kind in row.failures),
+        )
+        for row in rows
+    }
+
+
+# Extending
+
+
+def stand(connection: Connection, beats: Collection[Beat], seconds: float) -> set[bytes]:
+    """Extend these leases; return the tokens of those that stand.
 
     One that was given up while its slave was silent stands again, if its build still waits.
     """
+    if not beats:
+        return set()
+    found = _beat(connection, "extend", beats, seconds)
+    if missing := [beat for beat in beats if beat.token not in found]:
+        found |= _beat(connection, "revive", missing, seconds)
+    return found
+
+
+def _beat(connection: Connection, name: str, beats: Collection[Beat], seconds: float) -> set[bytes]:
     parameters = {
-        "slave_id": slave_id,
-        "token": token,
+        "tokens": [beat.token for beat in beats],
+        "slave_ids": [beat.slave_id for beat in beats],
+        "runs": [beat.run for beat in beats],
+        "phases": [beat.phase for beat in beats],
+        "log_tails": [beat.log_tail for beat in beats],
         "seconds": seconds,
-        "phase": phase,
-        "log_tail": log_tail,
     }
-    if connection.execute(statement("leases", "extend"), parameters).one_or_none():
-        return True
-    return connection.execute(statement("leases", "revive"), parameters).one_or_none() is not None
+    rows = connection.execute(statement("leases", name), parameters)
+    return {bytes(row.token) for row in rows}
+
+
+# Ending
+
+
+def reported(connection: Connection, tokens: Iterable[bytes]) -> dict[bytes, Reported]:
+    """These leases, as far as they stand, locked until the transaction ends."""
+    rows = connection.execute(statement("leases", "reported"), {"tokens": list(tokens)})
+    return {(lease := _reported(row)).token: lease for row in rows}
+
+
+def expired(connection: Connection, longest: float) -> list[Reported]:
+    """The leases that ran out, locked until the transaction ends, as far as nobody else has
+    them. longest: seconds that any lease is granted for.
+    """
+    connection.execute(statement("leases", "mend_expiries"), {"seconds": longest})
+    return [_reported(row) for row in connection.execute(statement("leases", "expired"))]
+
+
+def _reported(row: Any) -> Reported:
+    return Reported(**{**row._mapping, "token": bytes(row.token)})
+
+
+def on_record(connection: Connection, tokens: Iterable[bytes]) -> set[bytes]:
+    """Those of these leases whose builds were committed."""
+    found = connection.execute(statement("leases", "on_record"), {"tokens": list(tokens)})
+    return {bytes(token) for token in found.scalars()}
 
 
 def report(
     connection: Connection,
-    slave_id: int,
-    token: bytes,
-    what: Mapping[str, Any],
-    files: Iterable[tuple[str, int, str]],
+    reports: Mapping[int, Mapping[str, Any]],
+    files: Collection[Mapping[str, Any]],
     seconds: float,
-) -> bool:
-    """Keep what a slave says of its build's end, and expect its files: name, size, sha256.
+) -> None:
+    """Keep what slaves said of the ends of builds, and expect these *files* of them.
 
-    Whether the lease stands.
+    reports: by build_id. files: build_id, name, size, sha256.
     """
-    parameters = {
-        "slave_id": slave_id,
-        "token": token,
-        "report": json.dumps(what),
-        "seconds": seconds,
-    }
-    row = connection.execute(statement("leases", "report"), parameters).one_or_none()
-    if row is None:
-        return False
-    uploads = [
-        {"build_id": row.build_id, "name": name, "size": size, "sha256": sha256}
-        for name, size, sha256 in files
-    ]
-    connection.execute(statement("leases", "expect_upload"), uploads)
-    return True
+    rows = [{"build_id": build_id, "report": what} for build_id, what in reports.items()]
+    parameters = {"reports": json.dumps(rows), "seconds": seconds}
+    connection.execute(statement("leases", "report"), parameters)
+    connection.execute(statement("leases", "expect_uploads"), {"files": json.dumps(list(files))})
 
 
-def reported(connection: Connection, slave_id: int, token: bytes) -> Reported | None:
-    """The lease, locked until the transaction ends; None if it does not stand."""
-    parameters = {"slave_id": slave_id, "token": token}
-    row = connection.execute(statement("leases", "lease"), parameters).one_or_none()
-    return None if row is None else Reported(**row._mapping)
-
-
-def is_on_record(connection: Connection, token: bytes) -> bool:
-    """Whether the build of this lease was committed."""
-    return bool(
-        connection.execute(statement("leases", "is_on_record"), {"token": token}).scalar_one()
-    )
-
-
-def uploads(connection: Connection, build_id: int) -> list[Upload]:
-    """What became of each file of a lease."""
-    rows = connection.execute(statement("leases", "uploads"), {"build_id": build_id})
+def uploads(connection: Connection, build_ids: Iterable[int]) -> list[Upload]:
+    """What became of each file of these leases."""
+    rows = connection.execute(statement("leases", "uploads"), {"build_ids": list(build_ids)})
     return [Upload(**row._mapping) for row in rows]
 
 
-def put_build(connection: Connection, build_id: int, what: Mapping[str, Any]) -> None:
-    """Put a build on record: the columns of builds that its lease does not know."""
-    parameters = {
-        **what,
-        "build_id": build_id,
-        "phases": json.dumps(what["phases"]),
-        "environment": json.dumps(what["environment"]),
-    }
-    connection.execute(statement("leases", "put_build"), parameters)
+def put_builds(connection: Connection, builds: Collection[Mapping[str, Any]]) -> None:
+    """Put builds on record: build_id, and the columns of builds that its lease does not know."""
+    connection.execute(statement("leases", "put_builds"), {"builds": json.dumps(list(builds))})
 
 
-def put_file(connection: Connection, lease: Reported, placed: Mapping[str, Any]) -> None:
-    """Put a placed wheel on record. The rule asks for its tags: refresh the version."""
-    parameters = {
-        "version_id": lease.version_id,
-        "build_id": lease.build_id,
-        "name": placed["name"],
-        "size": placed["size"],
-        "sha256": placed["sha256"],
-        "metadata_sha256": placed["metadata_sha256"],
-        "tag_set_id": tag_set_id(connection, placed["tags"]),
-        "requires_python": placed["requires_python"],
-    }
-    connection.execute(statement("leases", "put_file"), parameters)
-    summary = {"package_id": lease.package_id, "summary": placed.get("summary", "")}
-    connection.execute(statement("leases", "put_summary"), summary)
+def put_files(connection: Connection, files: Collection[Mapping[str, Any]]) -> None:
+    """Put placed wheels on record: build_id, package_id, and what the receiver found, its tags
+    sorted.
+
+    The rule asks for their tags: refresh the versions.
+    """
+    parameters = {"files": json.dumps(list(files))}
+    tag_sets.put(connection, (file["tags"] for file in files))
+    connection.execute(statement("leases", "put_files"), parameters)
+    connection.execute(statement("leases", "put_summaries"), parameters)
     request_site_page(connection, "simple")
 
 
-def end(connection: Connection, build_id: int) -> None:
-    """End a lease. Its version must be refreshed."""
-    connection.execute(statement("leases", "end"), {"build_id": build_id})
+def put_costs(connection: Connection, costs: Collection[Cost]) -> None:
+    """Enter what builds take, one of each package and target."""
+    rows = [
+        {
+            "package_id": cost.package_id,
+            "target_id": cost.target_id,
+            "seconds": cost.seconds,
+            "peak_memory": cost.peak_memory,
+            "size": cost.size,
+        }
+        for cost in costs
+    ]
+    connection.execute(statement("leases", "put_costs"), {"costs": json.dumps(rows)})
 
 
-def give_up(connection: Connection, build_id: int, cause: str) -> None:
-    """End a lease whose slave was lost, to its blame. Its version must be refreshed."""
-    connection.execute(statement("leases", "put_lost"), {"build_id": build_id, "cause": cause})
-    end(connection, build_id)
+def blame(connection: Connection, slaves: Collection[Blamed], packages: Mapping[int, int]) -> None:
+    """Enter whose fault failures were. packages: failures in a row, by package_id."""
+    if slaves:
+        rows = [
+            {
+                "slave_id": slave.slave_id,
+                "blame": slave.blame,
+                "quarantines": slave.quarantines,
+                "seconds": slave.seconds,
+            }
+            for slave in slaves
+        ]
+        connection.execute(statement("leases", "blame_slaves"), {"slaves": json.dumps(rows)})
+    if packages:
+        counts = [
+            {"package_id": package_id, "failures": failures}
+            for package_id, failures in sorted(packages.items())
+        ]
+        parameters = {"packages": json.dumps(counts)}
+        connection.execute(statement("leases", "blame_packages"), parameters)
 
 
-def give_up_expired(connection: Connection) -> list[int]:
-    """Give up the leases that ran out; return the versions to refresh."""
-    rows = connection.execute(statement("leases", "expired")).all()
-    for row in rows:
-        give_up(connection, row.build_id, f"{row.label} fell silent in the middle of the build")
-    return [row.version_id for row in rows]
+def offer(connection: Connection, package_ids: Iterable[int]) -> None:
+    """Give another chance to builds that failed for want of these packages: there is news."""
+    parameters = {"package_ids": sorted(package_ids)}
+    found = connection.execute(statement("leases", "awaited"), parameters).scalars().all()
+    if found:
+        judge_again(connection, found)
 
 
-def unsettled_targets(connection: Connection) -> list[int]:
-    """Targets that came or changed since the queue last heard of them."""
-    return list(connection.execute(statement("leases", "unsettled")).scalars())
-
-
-def settle(connection: Connection, target_ids: Iterable[int]) -> None:
-    """Enter that the queue knows of these targets."""
-    connection.execute(statement("leases", "settle"), {"target_ids": list(target_ids)})
+def end(connection: Connection, build_ids: Iterable[int]) -> None:
+    """End leases. Their versions must be refreshed."""
+    connection.execute(statement("leases", "end"), {"build_ids": list(build_ids)})

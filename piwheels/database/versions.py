@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from piwheels.database import tag_sets
 from piwheels.database.statements import statement
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
@@ -174,7 +175,7 @@ def _put_versions(
     if not rows:
         return set()
     parameters = {"package_id": package_id, "versions": json.dumps(rows)}
-    connection.execute(statement("versions", "put_tag_sets"), parameters)
+    tag_sets.put(connection, (row["tags"] for row in rows))
     return set(connection.execute(statement("versions", "put_versions"), parameters).scalars())
 
 

@@ -1,39 +1,46 @@
 """The dispatcher: speaks with slaves; grants, extends and ends leases; commits builds.
 
-Each turn takes what has arrived, at most BATCH messages, through one transaction, and
-answers when that is committed: what a slave is told is true whatever happens next. A
-message that breaks its transaction is tried again alone, so that it spoils nobody else's.
+Each turn takes what has arrived, at most BATCH messages, through one transaction, a few
+statements for all of them together, and answers when that is committed: what a slave is told
+is true whatever happens next. A message that breaks its turn is tried again alone, so that it
+spoils nobody else's.
 """
 
 import logging
-import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from piwheels.database import leases
 from piwheels.database.connection import WakeUps, transaction
-from piwheels.database.queue import fell_due
-from piwheels.master import conclusion, queue
+from piwheels.database.leases import Beat, Order, Sign
+from piwheels.master import claims, conclusion, queue
 from piwheels.model.builds import Limits
 from piwheels.model.errors import BadMessage, IllegalMessage, Unavailable
 from piwheels.model.targets import TargetOffer
-from piwheels.protocol.slave import (
-    FROM_SLAVE,
-    TO_SLAVE,
-    Build,
-    Busy,
-    Hello,
-    OrderedLimits,
-    OrderedSdist,
-)
+from piwheels.protocol.slave import FROM_SLAVE, TO_SLAVE, Health, Hello
+from piwheels.rules import resources
 from piwheels.rules import slave_session as rules
-from piwheels.rules.queue import is_native_on_pypi
-from piwheels.rules.slave_session import Asking, Claim, Nothing, Session, Stranger, Timing
+from piwheels.rules.slave_session import (
+    Asking,
+    Claim,
+    Conclude,
+    Dismissed,
+    Extend,
+    Nothing,
+    Register,
+    Release,
+    Reply,
+    Session,
+    Speaker,
+    Stranger,
+    Timing,
+)
 from piwheels.rules.targets import default_rank
 from piwheels.transport import Listener, Waiter
 from piwheels.transport.sockets import Peer
@@ -58,25 +65,35 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A slave whose IDLE has no answer yet. until: monotonic seconds."""
+    """A slave whose IDLE has no answer yet, and why not. until: monotonic seconds."""
 
     peer: Peer
     claim: Claim
+    target_id: int
     until: float
+    reason: str
 
 
 @dataclass(slots=True)
 class Turn:
     """What one transaction comes to; counts only once it is committed.
 
-    touched: versions to refresh at its end.
+    asked: of the database, by kind of action. again: parked slaves that are looked at once
+    more. touched: versions to refresh.
     """
 
     connection: Connection
     sessions: dict[bytes, Session] = field(default_factory=dict)
+    asked: dict[type, list[tuple[Peer, Any]]] = field(default_factory=dict)
+    again: dict[bytes, Parked] = field(default_factory=dict)
     replies: list[tuple[Peer, object]] = field(default_factory=list)
     parked: dict[bytes, Parked] = field(default_factory=dict)
+    dropped: list[tuple[Peer, Exception]] = field(default_factory=list)
     touched: set[int] = field(default_factory=set)
+
+
+Item = tuple[Peer, object]
+"""What a turn is about: a message and who sent it, or a parked slave."""
 
 
 class Dispatcher:
@@ -97,13 +114,13 @@ class Dispatcher:
         self.listener = Listener(address)
         self.sessions: OrderedDict[bytes, Session] = OrderedDict()
         self.parked: dict[bytes, Parked] = {}
-        self.looked_for_retries = clock()
+        self.early: deque[Item] = deque()
 
     def serve(self, is_stopping: Callable[[], bool], beat: Callable[[], None]) -> None:
         """Work until *is_stopping*; call *beat* about once a second."""
         while not is_stopping():
             try:
-                with WakeUps(self.engine, "queue") as wake_ups:
+                with WakeUps(self.engine, "queue", "slaves") as wake_ups:
                     self._serve(wake_ups, is_stopping, beat)
             except Unavailable as error:
                 self._wait_for_database(error, beat)
@@ -113,17 +130,18 @@ class Dispatcher:
         self, wake_ups: WakeUps, is_stopping: Callable[[], bool], beat: Callable[[], None]
     ) -> None:
         waiter = Waiter(self.listener, wake_ups)
+        again: Iterable[Parked] = self.parked.values()  # nobody woke us while we did not listen
         while not is_stopping():
-            waiter.wait(TICK)
+            items = [*self._hear(), *((parked.peer, parked) for parked in again)]
+            self._take(items)
+            waiter.wait(0.0 if self.early else TICK)
             beat()
-            if wake_ups.drain() or self._is_retry_due():
-                self._claim_for_parked()
-            self._hear()
-            self._release_parked()
+            again = self._worth_another_look(wake_ups.drain())
 
     def _wait_for_database(self, error: Unavailable, beat: Callable[[], None]) -> None:
         """Slaves repeat what they said meanwhile: it is dropped rather than kept."""
         log.warning("%s; trying again", error)
+        self.early.clear()
         until = self.clock() + 2.0
         while (left := until - self.clock()) > 0:
             Waiter(self.listener).wait(left)
@@ -131,39 +149,70 @@ class Dispatcher:
                 pass
             beat()
 
-    def _hear(self) -> None:
-        heard: list[tuple[Peer, object]] = []
+    def _hear(self) -> list[Item]:
+        """The next messages, one of each peer: a turn answers each of them once."""
+        heard: dict[bytes, Item] = {}
+        early, self.early = self.early, deque()
+        for item in early:
+            self._note(heard, item)
         while len(heard) < BATCH and (arrived := self.listener.hear()):
             peer, frame = arrived
             try:
-                heard.append((peer, FROM_SLAVE.decode(frame)))
+                self._note(heard, (peer, FROM_SLAVE.decode(frame)))
             except BadMessage as error:
                 self._drop(peer, error)
-        if heard:
-            self._take(heard, self._on_message)
+        return list(heard.values())
 
-    def _take(self, items: list[tuple[Peer, object]], handle: "Handle") -> None:
-        """Handle *items* in one transaction; if one of them breaks it, each in its own."""
-        try:
-            self._in_one_turn(items, handle)
-        except DBAPIError:
-            if len(items) == 1:
-                log.exception("%s of a slave breaks its transaction", type(items[0][1]).__name__)
-                return
-            for item in items:
-                self._take([item], handle)
+    def _note(self, heard: dict[bytes, Item], item: Item) -> None:
+        if heard.setdefault(item[0][0], item) is not item:
+            self.early.append(item)
 
-    def _in_one_turn(self, items: Iterable[tuple[Peer, object]], handle: "Handle") -> None:
+    def _worth_another_look(self, said: set[tuple[str, str]]) -> list[Parked]:
+        """The parked slaves for which there may be something, or that have waited long enough.
+
+        *said*: by the database.
+        """
+        targets = {int(payload) for channel, payload in said if channel == "queue"}
+        is_steered = any(channel == "slaves" for channel, _ in said)
+        now = self.clock()
+        return [
+            parked
+            for identity, parked in self.parked.items()
+            if (is_steered or parked.target_id in targets or parked.until <= now)
+            and isinstance(self.sessions.get(identity), Asking)
+        ]
+
+    def _take(self, items: Sequence[Item]) -> None:
+        """Do *items* in turns; those of a turn that breaks, each in one of its own."""
+        for first in range(0, len(items), BATCH):
+            some = items[first : first + BATCH]
+            try:
+                self._in_one_turn(some)
+            except DBAPIError:
+                if len(some) == 1:
+                    what = type(some[0][1]).__name__
+                    log.exception("%s of a slave breaks its transaction", what)
+                    continue
+                for item in some:
+                    self._take([item])
+
+    def _in_one_turn(self, items: Iterable[Item]) -> None:
         with transaction(self.engine) as connection:
             turn = Turn(connection)
             for peer, item in items:
-                handle(turn, peer, item)
-            queue.refresh(connection, turn.touched)
+                if isinstance(item, Parked):
+                    turn.again[peer[0]] = item
+                    turn.asked.setdefault(Claim, []).append((peer, item.claim))
+                else:
+                    self._advance(turn, peer, item)
+            self._perform(turn)
         for identity, session in turn.sessions.items():
             self.sessions[identity] = session
             self.sessions.move_to_end(identity)
             self.parked.pop(identity, None)
         self.parked |= turn.parked
+        for peer, error in turn.dropped:
+            self._drop(peer, error)
         for peer, message in turn.replies:
             self.listener.answer(peer, TO_SLAVE.encode(message))
         while len(self.sessions) > MOST_SESSIONS:
@@ -176,42 +225,50 @@ class Dispatcher:
 
     # The conversation: rules.slave_session decides, this performs.
 
-    def _on_message(self, turn: Turn, peer: Peer, message: object) -> None:
-        event: object | None = message
-        while event is not None:
-            session = turn.sessions.get(peer[0]) or self.sessions.get(peer[0], Stranger())
-            try:
-                session, actions = rules.step(session, event, self.settings.timing)
-            except IllegalMessage as error:
-                self._drop(peer, error)
-                return
-            turn.sessions[peer[0]] = session
-            event = None
-            for action in actions:
-                event = self._perform(turn, peer, action)
+    def _advance(self, turn: Turn, peer: Peer, event: object) -> None:
+        session = turn.sessions.get(peer[0]) or self.sessions.get(peer[0], Stranger())
+        try:
+            session, actions = rules.step(session, event, self.settings.timing)
+        except IllegalMessage as error:
+            turn.dropped.append((peer, error))
+            return
+        turn.sessions[peer[0]] = session
+        for action in actions:
+            match action:
+                case Reply(message):
+                    turn.replies.append((peer, message))
+                case _:
+                    turn.asked.setdefault(type(action), []).append((peer, action))
 
-    def _perform(self, turn: Turn, peer: Peer, action: object) -> object | None:
-        """Do it; return the database's answer, if it has one by now."""
-        match action:
-            case rules.Reply(message):
-                turn.replies.append((peer, message))
-                return None
-            case rules.Register(hello):
-                return self._register(turn, hello)
-            case rules.Claim():
-                build = self._claim(turn, action)
-                if build is None:
-                    self._park(turn, peer, action)
-                return build
-            case rules.Extend(slave, busy):
-                return self._extend(turn, slave, busy)
-            case rules.Conclude(slave, lease, built):
-                seconds = self.settings.timing.lease
-                return conclusion.conclude(turn, slave, lease, built, seconds)
-            case rules.Release(slave):
-                self._release(turn, slave)
-                return None
-        raise TypeError(f"no such action: {action!r}")
+    def _perform(self, turn: Turn) -> None:
+        """Ask the database, a kind of action at a time; claims come last.
+
+        In this order no two transactions ever wait for each other: leases and slaves, then
+        versions, then rows of the queue, for which nobody waits.
+        """
+        for kind, perform in (
+            (Register, self._register_all),
+            (Release, self._release_all),
+            (Extend, self._extend_all),
+            (Conclude, self._conclude_all),
+        ):
+            if asked := turn.asked.get(kind):
+                perform(turn, asked)
+        signs = [
+            _sign(action.speaker, action.idle.health if kind is Claim else action.busy.health)
+            for kind in (Claim, Extend)
+            for peer, action in turn.asked.get(kind, ())
+            if peer[0] not in turn.again
+        ]
+        if signs:
+            leases.seen(turn.connection, list({sign.slave_id: sign for sign in signs}.values()))
+        queue.refresh(turn.connection, turn.touched)
+        if asked := turn.asked.get(Claim):
+            self._claim_all(turn, asked)
+
+    def _register_all(self, turn: Turn, asked: Sequence[tuple[Peer, Register]]) -> None:
+        for peer, action in asked:
+            self._advance(turn, peer, self._register(turn, action.hello))
 
     def _register(self, turn: Turn, hello: Hello) -> rules.Registered:
         if not rules.is_clock_sane(hello, self.wall_clock()):
@@ -219,7 +276,7 @@ class Dispatcher:
                 f"this slave's clock says {hello.clock:%Y-%m-%d %H:%M:%S} UTC, which is more than "
                 f"{rules.FARTHEST_CLOCK:.0f} seconds off: set it (timedatectl set-ntp true)"
             )
-            return rules.Registered(0, refusal=reason)
+            return rules.Registered(Speaker(0, hello.run), refusal=reason)
         offered = hello.target
         offer = TargetOffer(offered.name, offered.label, offered.python, offered.tags)
         target_id = leases.put_target(
@@ -228,89 +285,92 @@ class Dispatcher:
             rank=default_rank(offered.python),
             active=self.settings.activate_new_targets,
         )
-        machine = leases.Machine(**asdict(hello.resources))
+        machine = leases.Machine(
+            **asdict(hello.resources),
+            size=resources.size_of(hello.resources.memory),
+            run=hello.run,
+        )
         slave_id = leases.put_slave(turn.connection, hello.label, target_id, machine)
         lease = self._settle_leases(turn, slave_id, hello)
-        return rules.Registered(slave_id, lease, index_urls=self.settings.index_urls)
+        return rules.Registered(
+            Speaker(slave_id, hello.run), lease, index_urls=self.settings.index_urls
+        )
 
     def _settle_leases(self, turn: Turn, slave_id: int, hello: Hello) -> bytes | None:
         """The lease that the slave names, if it stands; the others it holds are lost."""
-        for held in leases.held(turn.connection, slave_id):
-            if held.token != hello.lease:
-                cause = f"{hello.label} restarted in the middle of the build"
-                leases.give_up(turn.connection, held.build_id, cause)
-                turn.touched.add(held.version_id)
-        if hello.lease and leases.stands(
-            turn.connection, slave_id, hello.lease, self.settings.timing.lease
-        ):
-            return hello.lease
-        return None
-
-    def _claim(self, turn: Turn, claim: Claim) -> Build | None:
-        leases.seen(turn.connection, claim.slave, asdict(claim.idle.health))
-        token = secrets.token_bytes(16)
-        seconds = self.settings.timing.lease
-        order = leases.claim(turn.connection, claim.slave, token, seconds)
-        if order is None:
+        held = leases.held(turn.connection, slave_id)
+        if others := [each.token for each in held if each.token != hello.lease]:
+            lost = leases.reported(turn.connection, others).values()
+            cause = "{label} restarted in the middle of the build"
+            turn.touched |= conclusion.give_up(turn.connection, lost, cause)
+        if hello.lease is None:
             return None
-        return Build(
-            lease=order.token,
-            build_id=order.build_id,
-            package=order.package,
-            version=order.version,
-            sdist=OrderedSdist(**asdict(order.sdist)),
-            limits=OrderedLimits(**asdict(self.settings.limits)),
-            network=self.settings.allow_network,
-            native=is_native_on_pypi(order.pypi_tags),
+        beat = Beat(hello.lease, slave_id, hello.run)
+        stands = leases.stand(turn.connection, [beat], self.settings.timing.lease)
+        return hello.lease if stands else None
+
+    def _release_all(self, turn: Turn, asked: Sequence[tuple[Peer, Release]]) -> None:
+        for _, action in asked:
+            held = leases.held(turn.connection, action.speaker.slave)
+            leases.end(turn.connection, [each.build_id for each in held])
+            turn.touched |= {each.version_id for each in held}
+            leases.gone(turn.connection, action.speaker.slave)
+
+    def _extend_all(self, turn: Turn, asked: Sequence[tuple[Peer, Extend]]) -> None:
+        beats = {
+            action.busy.lease: Beat(
+                action.busy.lease,
+                action.speaker.slave,
+                action.speaker.run,
+                action.busy.phase,
+                action.busy.log_tail,
+            )
+            for _, action in asked
+        }
+        standing = leases.stand(turn.connection, beats.values(), self.settings.timing.lease)
+        for peer, action in asked:
+            is_standing = action.busy.lease in standing
+            void = rules.Void(conclusion.GIVEN_AWAY)
+            self._advance(turn, peer, rules.Extended() if is_standing else void)
+
+    def _conclude_all(self, turn: Turn, asked: Sequence[tuple[Peer, Conclude]]) -> None:
+        answers, touched = conclusion.conclude(
+            turn.connection, [action for _, action in asked], self.settings.timing.lease
         )
+        turn.touched |= touched
+        for peer, action in asked:
+            self._advance(turn, peer, answers[action.lease])
 
-    def _park(self, turn: Turn, peer: Peer, claim: Claim) -> None:
+    def _claim_all(self, turn: Turn, asked: Sequence[tuple[Peer, Claim]]) -> None:
+        speakers = list(dict.fromkeys(action.speaker for _, action in asked))
+        answers, targets = claims.grant(turn.connection, speakers, self.settings.timing.lease)
+        for peer, action in asked:
+            match answers[action.speaker]:
+                case Order() as order:
+                    build = claims.build(order, self.settings.limits, self.settings.allow_network)
+                    self._advance(turn, peer, build)
+                case Nothing(reason):
+                    self._park(turn, peer, action, targets[action.speaker], reason)
+                case Dismissed() as dismissed:
+                    self._advance(turn, peer, dismissed)
+
+    def _park(self, turn: Turn, peer: Peer, claim: Claim, target_id: int, reason: str) -> None:
         """Answer later: when work comes, or when the slave has waited long enough."""
-        until = self.clock() + self.settings.timing.patience
-        turn.parked[peer[0]] = Parked(peer, claim, until)
-
-    def _is_retry_due(self) -> bool:
         now = self.clock()
-        if not self.parked or now - self.looked_for_retries < TICK:
-            return False
-        since = now - self.looked_for_retries
-        self.looked_for_retries = now
-        with transaction(self.engine) as connection:
-            return fell_due(connection, since + TICK)
-
-    def _claim_for_parked(self) -> None:
-        waiting = [(parked.peer, parked.claim) for parked in self.parked.values()]
-        for first in range(0, len(waiting), BATCH):
-            self._take([*waiting[first : first + BATCH]], self._on_second_look)
-
-    def _on_second_look(self, turn: Turn, peer: Peer, claim: object) -> None:
-        assert isinstance(claim, Claim)
-        if build := self._claim(turn, claim):
-            self._on_message(turn, peer, build)
-
-    def _release_parked(self) -> None:
-        now = self.clock()
-        for identity, parked in list(self.parked.items()):
-            if parked.until <= now and isinstance(self.sessions.get(identity), Asking):
-                self._take([(parked.peer, parked.claim)], self._on_last_look)
-
-    def _on_last_look(self, turn: Turn, peer: Peer, claim: object) -> None:
-        assert isinstance(claim, Claim)
-        answer = self._claim(turn, claim) or Nothing("nothing waits for this target")
-        self._on_message(turn, peer, answer)
-
-    def _extend(self, turn: Turn, slave: int, busy: Busy) -> rules.Extended | rules.Void:
-        leases.seen(turn.connection, slave, asdict(busy.health))
-        seconds = self.settings.timing.lease
-        if leases.stands(turn.connection, slave, busy.lease, seconds, busy.phase, busy.log_tail):
-            return rules.Extended()
-        return rules.Void(conclusion.GIVEN_AWAY)
-
-    def _release(self, turn: Turn, slave: int) -> None:
-        for held in leases.held(turn.connection, slave):
-            leases.end(turn.connection, held.build_id)
-            turn.touched.add(held.version_id)
-        leases.gone(turn.connection, slave)
+        before = turn.again.get(peer[0])
+        if before is not None and before.until <= now:
+            self._advance(turn, peer, Nothing(reason))
+            return
+        until = before.until if before else now + self.settings.timing.patience
+        turn.parked[peer[0]] = Parked(peer, claim, target_id, until, reason)
 
 
-Handle = Callable[[Turn, Peer, object], None]
+def _sign(speaker: Speaker, health: Health) -> Sign:
+    return Sign(
+        speaker.slave,
+        health.memory_free,
+        health.disk_free,
+        health.load,
+        health.temperature,
+        resources.unfit(health.disk_free, health.memory_free, health.temperature),
+    )

@@ -38,13 +38,12 @@ class Publisher:
         self.tree.install_static()
         is_described = False
 
-        def work() -> None:
+        def work() -> bool:
             nonlocal is_described
             if not is_described:
                 self.describe_site()
                 is_described = True
-            while not is_stopping() and (self.write_package() or self.write_site_page()):
-                beat()
+            return self.write_package() or self.write_site_page()
 
         on_wake_up(self.engine, ["page_jobs", "site_jobs"], work, is_stopping, beat)
 

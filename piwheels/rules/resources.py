@@ -57,6 +57,11 @@ def limits(usual: Limits, seconds: float, failures: Iterable[FailureClass]) -> L
     return granted
 
 
+def usually(before: float | None, now: float) -> float:
+    """What builds of a package take: rises at once, falls slowly. before: None at first."""
+    return now if before is None else max(now, (3 * before + now) / 4)
+
+
 def _at_least(limit: float, wanted: float) -> float:
     """Zero means no limit."""
     return limit and max(limit, wanted)

@@ -131,7 +131,7 @@ class Nothing:
 
 @dataclass(frozen=True, slots=True)
 class Dismissed:
-    """This slave must leave, for *reason*."""
+    """The slave must leave, for *reason*."""
 
     reason: str
 
@@ -170,6 +170,13 @@ class Missing:
     """These files must come first."""
 
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreported:
+    """The lease stands, but not what its slave said of the build's end: the lease was given
+    up, and the report with it, before the slave was heard again.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +269,11 @@ def _ask_for_files(session: Working, missing: Missing, _: Timing) -> tuple[Sessi
     return session, [Reply(Send(missing.names))]
 
 
+def _ask_for_report(session: Working, _: Unreported, __: Timing) -> tuple[Session, list[Action]]:
+    """After HELLO a slave tells again of what it has."""
+    return session, [Reply(Who())]
+
+
 def _finish(session: Working, _: Committed, __: Timing) -> tuple[Session, list[Action]]:
     return Ready(session.speaker), [Reply(Done())]
 
@@ -302,6 +314,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Working, Extended): _carry_on,
     (Working, Void): _cancel,
     (Working, Missing): _ask_for_files,
+    (Working, Unreported): _ask_for_report,
     (Working, Committed): _finish,
 }
 

@@ -44,11 +44,12 @@ CREATE INDEX builds_remedy ON builds (target_id, kind)
     WHERE kind IN ('missing header or tool', 'out of memory');
 CREATE INDEX builds_needs ON builds (needs) WHERE needs <> '';
 
-CREATE TABLE costs (  -- what builds of a package took, rising at once and falling slowly
+CREATE TABLE costs (  -- what builds of a package take: see piwheels.rules.resources
     package_id integer NOT NULL REFERENCES packages ON DELETE CASCADE,
     target_id smallint NOT NULL REFERENCES targets ON DELETE CASCADE,
     seconds real NOT NULL,
     peak_memory bigint NOT NULL,
+    size smallint NOT NULL,  -- of the smallest slave that has room for it
     PRIMARY KEY (package_id, target_id)
 );
 

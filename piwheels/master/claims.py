@@ -1,0 +1,115 @@
+"""Which build goes to which slave that asks for one."""
+
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+from sqlalchemy import Connection
+
+from piwheels.database import leases
+from piwheels.database.leases import Asker, Order
+from piwheels.model.builds import FailureClass, Limits
+from piwheels.model.queue import Lane
+from piwheels.protocol.slave import Build, OrderedLimits, OrderedSdist
+from piwheels.rules import resources
+from piwheels.rules.lanes import shares
+from piwheels.rules.queue import is_native_on_pypi
+from piwheels.rules.slave_session import Dismissed, Nothing, Speaker
+
+NOTHING = "nothing waits for this target"
+
+
+def draw_token() -> bytes:
+    """An unguessable name for a lease."""
+    return secrets.token_bytes(16)
+
+
+def grant(
+    connection: Connection,
+    speakers: Sequence[Speaker],
+    seconds: float,
+    draw: Callable[[], bytes] = draw_token,
+) -> tuple[dict[Speaker, Order | Nothing | Dismissed], dict[Speaker, int]]:
+    """Give each of these slaves what it holds already, or the best that waits for it.
+
+    Returns the answers, and the slaves' targets.
+    """
+    askers = leases.asking(connection, [speaker.slave for speaker in speakers])
+    answers: dict[Speaker, Order | Nothing | Dismissed] = {}
+    held, free = [], []
+    for speaker in speakers:
+        asker = askers[speaker.slave]
+        if refusal := refused(asker, speaker.run):
+            answers[speaker] = refusal
+        elif asker.build_id is not None:
+            held.append(asker.build_id)
+        else:
+            free.append(asker)
+    granted = [*held, *_claim(connection, free, seconds, draw)]
+    orders = leases.orders(connection, granted) if granted else {}
+    for speaker in speakers:
+        if speaker not in answers:
+            answers[speaker] = orders.get(speaker.slave) or Nothing(NOTHING)
+    return answers, {speaker: askers[speaker.slave].target_id for speaker in speakers}
+
+
+def refused(asker: Asker, run: bytes) -> Nothing | Dismissed | None:
+    """Why this slave gets no work now, or never again; None if it may have some."""
+    if asker.run != run:
+        return Dismissed(
+            f"another process took the name {asker.label}: give one of the two another --label"
+        )
+    if asker.wish == "leave":
+        return Dismissed("an operator wants this slave to leave: start it again to let it work")
+    if asker.wish == "rest":
+        return Nothing("an operator paused this slave")
+    if asker.quarantined is not None:
+        return Nothing(
+            f"in quarantine until {asker.quarantined:%Y-%m-%d %H:%M} UTC: its last builds failed "
+            "by this slave's own fault"
+        )
+    return Nothing(asker.unfit) if asker.unfit else None
+
+
+def _claim(
+    connection: Connection,
+    askers: Iterable[Asker],
+    seconds: float,
+    draw: Callable[[], bytes],
+) -> list[int]:
+    """The builds that these slaves now hold. Small slaves choose first: large ones can do more."""
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for asker in askers:
+        alike[asker.size, asker.target_id].append(asker.slave_id)
+    granted: list[int] = []
+    for (size, target_id), slave_ids in sorted(alike.items()):
+        waiting = [(slave_id, draw()) for slave_id in slave_ids]
+        for lane, count in shares(token for _, token in waiting).items():
+            found = leases.claim(
+                connection, target_id, size, waiting[-count:], seconds, (lane, lane)
+            )
+            granted += found.values()
+            waiting = [each for each in waiting if each[0] not in found]
+        if waiting:
+            lanes = (min(Lane), max(Lane))
+            found = leases.claim(connection, target_id, size, waiting, seconds, lanes)
+            granted += found.values()
+    return granted
+
+
+def build(order: Order, limits: Limits, allow_network: bool) -> Build:
+    """What the slave is told. limits: the usual ones."""
+    granted = resources.limits(limits, order.seconds, order.failures)
+    is_legacy = FailureClass.LEGACY_TOOLS in order.failures
+    return Build(
+        lease=order.token,
+        build_id=order.build_id,
+        package=order.package,
+        version=order.version,
+        sdist=OrderedSdist(**asdict(order.sdist)),
+        limits=OrderedLimits(**asdict(granted)),
+        network=allow_network or order.network,
+        native=is_native_on_pypi(order.pypi_tags),
+        tools_before=order.released if is_legacy else None,
+    )
