@@ -245,15 +245,5 @@ UPDATE packages SET failures = said.failures
 FROM jsonb_to_recordset(CAST(:packages AS jsonb)) AS said (package_id integer, failures integer)
 WHERE packages.package_id = said.package_id;
 
--- name: awaited
--- Builds that failed for want of one of these packages get another chance.
-WITH offered AS (
-    UPDATE packages SET news = COALESCE(pg_sequence_last_value('leases_build_id_seq'), 0)
-    WHERE package_id = ANY(:package_ids)
-        AND EXISTS (SELECT FROM builds WHERE needs = name AND needs <> '')
-    RETURNING name
-)
-SELECT DISTINCT version_id FROM builds JOIN offered ON needs = name AND needs <> '';
-
 -- name: end
 DELETE FROM leases WHERE build_id = ANY(:build_ids);

@@ -103,6 +103,23 @@ INSERT INTO rejudge
 SELECT DISTINCT version_id, version_id FROM unnest(CAST(:version_ids AS integer[])) AS version_id
 ON CONFLICT DO NOTHING;
 
+-- name: awaited
+-- Builds that failed for want of one of these packages get another chance.
+WITH offered AS (
+    UPDATE packages SET news = COALESCE(pg_sequence_last_value('leases_build_id_seq'), 0)
+    WHERE package_id = ANY(:package_ids)
+        AND EXISTS (SELECT FROM builds WHERE needs = name AND needs <> '')
+    RETURNING name
+)
+SELECT DISTINCT version_id FROM builds JOIN offered ON needs = name AND needs <> '';
+
+-- name: judge_siblings
+-- Where only the newest versions of a package are built, a newer one pushes an old one out.
+INSERT INTO rejudge
+SELECT version_id, version_id FROM versions JOIN packages USING (package_id)
+WHERE package_id = :package_id AND keep IS NOT NULL AND lane IS NOT NULL
+ON CONFLICT DO NOTHING;
+
 -- name: forget_ranges
 DELETE FROM rejudge;
 

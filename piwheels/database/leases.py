@@ -445,14 +445,6 @@ def blame(connection: Connection, slaves: Collection[Blamed], packages: Mapping[
         connection.execute(statement("leases", "blame_packages"), parameters)
 
 
-def offer(connection: Connection, package_ids: Iterable[int]) -> None:
-    """Give another chance to builds that failed for want of these packages: there is news."""
-    parameters = {"package_ids": sorted(package_ids)}
-    found = connection.execute(statement("leases", "awaited"), parameters).scalars().all()
-    if found:
-        judge_again(connection, found)
-
-
 def end(connection: Connection, build_ids: Iterable[int]) -> None:
     """End leases. Their versions must be refreshed."""
     connection.execute(statement("leases", "end"), {"build_ids": list(build_ids)})

@@ -133,6 +133,19 @@ def judge_again(connection: Connection, version_ids: Iterable[int]) -> None:
     connection.execute(statement("queue", "judge_again"), parameters)
 
 
+def judge_siblings(connection: Connection, package_id: int) -> None:
+    """Have a package's versions judged again if which of them are built depends on the others."""
+    connection.execute(statement("queue", "judge_siblings"), {"package_id": package_id})
+
+
+def offer(connection: Connection, package_ids: Iterable[int]) -> None:
+    """Give another chance to builds that failed for want of these packages: there is news."""
+    parameters = {"package_ids": sorted(package_ids)}
+    found = connection.execute(statement("queue", "awaited"), parameters).scalars().all()
+    if found:
+        judge_again(connection, found)
+
+
 def judge_all_again(connection: Connection) -> None:
     """Have every version judged again by the keeper, newest first: targets changed."""
     connection.execute(statement("queue", "forget_ranges"))

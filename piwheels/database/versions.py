@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from piwheels.database import tag_sets
+from piwheels.database import queue, tag_sets
 from piwheels.database.statements import statement
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
@@ -103,7 +103,11 @@ def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[in
         return set()
     names = {"package_id": package_id, "names": [page.package, page.display_name]}
     connection.execute(statement("versions", "put_names"), names)
-    return _put_versions(connection, package_id, changes.versions)
+    changed = _put_versions(connection, package_id, changes.versions)
+    if changed:
+        queue.judge_siblings(connection, package_id)
+        queue.offer(connection, [package_id])
+    return changed
 
 
 def want(connection: Connection, package: str, version: str, lane: int) -> int:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from piwheels.database import leases
 from piwheels.database.leases import Beat, Blamed, Cost, Reported, Upload
+from piwheels.database.queue import offer
 from piwheels.model.builds import FailureClass, Outcome
 from piwheels.protocol.slave import LOG_NAME, Built
 from piwheels.rules import resources, slave_health
@@ -249,7 +250,7 @@ class _Endings:
         leases.put_builds(self.connection, self.builds)
         if self.files:
             leases.put_files(self.connection, self.files)
-            leases.offer(self.connection, {file["package_id"] for file in self.files})
+            offer(self.connection, {file["package_id"] for file in self.files})
         if self.costs:
             leases.put_costs(self.connection, list(self.costs.values()))
         leases.blame(self.connection, list(self.slaves.values()), self.packages)

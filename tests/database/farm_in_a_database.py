@@ -63,6 +63,7 @@ class Farm:
                 for m, t in self.targets.items()
             ),
             "UPDATE slaves SET blame = 0, quarantines = 0, quarantined = '-infinity'",
+            "DELETE FROM images WHERE image <> 'first'",
         )
         self.packages, self.pages = [], {}
 
@@ -81,7 +82,7 @@ class Farm:
         name = f"p{next(self.names)}"
         self.packages.append(name)
         self.pages[name] = {}
-        self.release(len(self.packages) - 1, "1.0")
+        self.release(-1, "1.0")
 
     def release(self, which, version, *, tags=(), lane=2, **details):
         """A version of a package comes to PyPI, or comes back another."""
@@ -137,18 +138,18 @@ class Farm:
 
     # What slaves do
 
-    def greet(self, minor, size, image):
+    def greet(self, minor, size, image, run=RUN):
         """A slave comes, with what is installed there."""
         with transaction(self.engine) as connection:
-            machine = leases.Machine(1, 1, 1, "L0", size, RUN, image)
+            machine = leases.Machine(1, 1, 1, "L0", size, run, image)
             label = f"pi-{minor}-{min(size, 2)}"
             leases.put_slave(connection, label, self.targets[minor], machine)
 
-    def claim(self, minor, size=0):
+    def claim(self, minor, size=0, draw=claims.draw_token):
         """The order that a slave now holds, or None."""
         speaker = Speaker(self.slaves[minor, size], RUN)
         with transaction(self.engine) as connection:
-            answers, _ = claims.grant(connection, [speaker], LEASE)
+            answers, _ = claims.grant(connection, [speaker], LEASE, draw)
         order = answers[speaker]
         return order if isinstance(order, leases.Order) else None
 
@@ -236,6 +237,7 @@ class Farm:
                     verdict.attempts,
                     verdict.size,
                     verdict.avoid,
+                    max(verdict.not_before, queue.LONG_AGO),
                 )
                 for version_id, each in facts.items()
                 for target_id, verdict in verdicts(table.version_of(each, sets), targets).items()
@@ -253,6 +255,7 @@ class Farm:
                     row.attempts,
                     row.size,
                     row.avoid,
+                    row.not_before,
                 )
                 for row in table.rows(connection, self.version_ids())
             }
