@@ -25,6 +25,7 @@ from piwheels.processes.systemd import READY, Systemd, status
 from piwheels.slave import interpreter, sandbox
 from piwheels.slave.builder import Builder
 from piwheels.slave.daemon import Daemon, Identity
+from piwheels.slave.image import Image
 from piwheels.slave.machine import has_compiler, health, resources
 from piwheels.slave.session import Leave
 from piwheels.slave.spool import Spool
@@ -109,13 +110,15 @@ def _serve(options: argparse.Namespace, directory: Path) -> Leave:
             "no C compiler here: packages with C code will fail; apt install build-essential"
         )
     cell = sandbox.Sandbox(python, found.level, [Path(path) for path in options.readable])
+    image = Image(python)
     master = f"[{options.master}]" if ":" in options.master else options.master
     daemon = Daemon(
         address=options.slave_queue or f"tcp://{master}:5555",
-        identity=Identity(options.label, python.offer, resources(directory, str(found.level))),
+        identity=Identity(options.label, python.offer),
         builder=Builder(directory, python, cell),
         upload=partial(send_files, options.file_queue or f"tcp://{master}:5556"),
         spool=Spool(directory / "spool"),
+        resources=lambda: resources(directory, str(found.level), image.digest()),
         health=partial(health, directory),
     )
     signal.signal(signal.SIGTERM, lambda *_: daemon.quit())

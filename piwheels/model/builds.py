@@ -1,6 +1,7 @@
 """One attempt to build a version on a target: what is asked, what comes back."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class BuildOrder:
     native: whether PyPI's own wheels show that this version has native code, so that a
     wheel without any is a degraded one.
     index_urls: simple indexes that build requirements may come from beside the default one.
+    tools_before: build requirements are those of that moment; None: the newest.
     """
 
     build_id: int
@@ -91,28 +93,33 @@ class BuildOrder:
     native: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     index_urls: tuple[str, ...] = ()
+    tools_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a build failed. cause: one line. fix: one line, empty where it is not known."""
+    """Why a build failed. cause: one line. fix: one line, empty where it is not known.
+
+    needs: the normalized name of the package whose next release may help, '' if none would.
+    """
 
     kind: FailureClass
     cause: str
     fix: str = ""
+    needs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
     """What a build came to. failure is None exactly if it succeeded.
 
-    wheels and log lie in the build's spool directory. seconds: wall time of the whole
-    build; phases: of each phase. peak_memory: bytes, 0 where unknown. cpu_seconds: of all
-    its processes. sandbox: the level it ran at, e.g. L2. environment: the build
-    requirements as installed, name to version.
+    wheels and log lie in the build's spool directory; log is None if it ended before there
+    was one. seconds: wall time of the whole build; phases: of each phase. peak_memory:
+    bytes, 0 where unknown. cpu_seconds: of all its processes. sandbox: the level it ran at,
+    e.g. L2. environment: the build requirements as installed, name to version.
     """
 
-    log: Path
+    log: Path | None = None
     failure: Failure | None = None
     wheels: tuple[Path, ...] = ()
     seconds: float = 0.0

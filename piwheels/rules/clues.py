@@ -8,8 +8,10 @@ from re import Match, Pattern
 from piwheels.model.builds import FailureClass
 from piwheels.rules.system_packages import (
     TOOLS,
+    package_of_cmake_package,
     package_of_header,
     package_of_library,
+    package_of_module,
     package_of_tool,
 )
 
@@ -64,6 +66,24 @@ def _missing_tool(found: Match[str]) -> tuple[str, str]:
     return f"the tool {tool} is missing", _install(package_of_tool(tool))
 
 
+def _missing_requirement(found: Match[str]) -> tuple[str, str]:
+    requirement = found["requirement"] or found["parsed"]
+    return f"the requirement {requirement} cannot be had", ""
+
+
+def _missing_module(found: Match[str]) -> tuple[str, str]:
+    module = found["module"]
+    cause = f"pkg-config does not know {module}: its development files are missing"
+    search = f"apt-file search {module}.pc names the package to install"
+    return cause, _install(package_of_module(module)) or search
+
+
+def _missing_cmake_package(found: Match[str]) -> tuple[str, str]:
+    name = found["module"]
+    cause = f"CMake cannot find {name}: its development files are missing"
+    return cause, _install(package_of_cmake_package(name))
+
+
 # Modules that setuptools or the standard library's distutils once had.
 LEGACY_MODULES = (
     "pkg_resources",
@@ -84,6 +104,16 @@ REMOVED_MODULES = (
     *("telnetlib", "uu", "xdrlib"),
 )
 
+# Python's own headers that it no longer has, or no longer has there.
+REMOVED_HEADERS = (
+    *("asdl.h", "eval.h", "graminit.h", "grammar.h", "longintrepr.h", "node.h", "parsetok.h"),
+    *("Python-ast.h", "pyarena.h", "symtable.h", "ucnhash.h"),
+)
+
+NOT_REQUIRED = (
+    "the build needs the module {module}, which the package does not require for building"
+)
+ADD_REQUIREMENT = "add {module} to requires under [build-system] in its pyproject.toml"
 ALLOW_NETWORK = "allow this package network while building, if you trust it"
 ERA = "build it again with the build tools of its release date"
 LARGER = "build it on a larger slave"
@@ -118,7 +148,31 @@ def _tool_clues(*patterns: str) -> tuple[Clue, ...]:
     return tuple(_clue(FailureClass.MISSING_TOOL, f"(?i){p}", _missing_tool) for p in patterns)
 
 
+# Headers that only look like the system's.
+OUTGROWN = (
+    _clue(
+        FailureClass.UNSUPPORTED,
+        rf"fatal error: '?(?P<header>{_any_of(REMOVED_HEADERS)})'?[: ]\s?(?:No such|file not)",
+        _said("its C code needs {header}, which this Python no longer has"),
+    ),
+    _clue(
+        FailureClass.LEGACY_TOOLS,
+        r"fatal error: '?(?P<header>numpy/(?:noprefix|oldnumeric|fenv/\w+)\.h)'?[: ]",
+        _said("it needs {header}, which today's numpy no longer has", ERA),
+    ),
+    _clue(
+        FailureClass.SOURCE_ERROR,
+        r"fatal error: '?(?P<module>numpy|pybind11|nanobind|greenlet)/[\w./]{1,80}'?[: ]",
+        _said(NOT_REQUIRED, ADD_REQUIREMENT),
+    ),
+)
+
 MISSING = (
+    _clue(
+        FailureClass.MISSING_TOOL,
+        r"Can not find valid pkg-config name",
+        _said("pkg-config knows no MySQL or MariaDB", "apt install libmariadb-dev pkg-config"),
+    ),
     _clue(
         FailureClass.MISSING_TOOL,
         r"fatal error: '?(?P<header>[\w./+-]{1,120}\.(?:h|hh|hpp|hxx|H)|Eigen/\w{1,40})'?"
@@ -158,15 +212,14 @@ MISSING = (
         FailureClass.MISSING_TOOL,
         r"(?:Package|Dependency) ['\"]?(?P<module>[\w.+-]{1,80})['\"]?,?"
         r" (?:was not found in the pkg-config|required by|not found, tried pkg-?config)",
-        _said(
-            "pkg-config does not know {module}: its development files are missing",
-            "apt-file search {module}.pc names the package to install",
-        ),
+        _missing_module,
     ),
     _clue(
         FailureClass.MISSING_TOOL,
-        r"Could not find a package configuration file provided by ['\"](?P<module>[\w.+-]{1,80})",
-        _said("CMake cannot find {module}: its development files are missing"),
+        # "-- Could NOT find" at the start of a line is only a remark.
+        r"(?:Could not find a package configuration file provided by ['\"]|^\s+Could NOT find )"
+        r"(?P<module>[\w.+-]{1,80})",
+        _missing_cmake_package,
     ),
 )
 
@@ -206,9 +259,30 @@ UNSUPPORTED = (
         r"|platform|pkgutil|unittest|time|string|os|sys)' has no attribute '(?P<attribute>\w+)'",
         _said("it uses {module}.{attribute}, which this Python no longer has"),
     ),
+    _clue(
+        FailureClass.UNSUPPORTED,
+        r"error: .(?:struct )?(?P<struct>Py(?!Array)\w{1,40}|_ts|_frame|_is)\b.{0,60} has no member"
+        r" named .(?P<member>\w{1,60})",
+        _said("its C code uses {struct}.{member}, which this Python no longer has"),
+    ),
 )
 
 LEGACY = (
+    _clue(
+        FailureClass.LEGACY_TOOLS,
+        r"^(?P<where>[^\s:]{1,200}\.(?:pyx|pxd|pxi):\d{1,7}:\d{1,7}): (?P<what>.{1,300})",
+        _said("Cython refuses {where}: {what}", ERA),
+    ),
+    _clue(FailureClass.LEGACY_TOOLS, r"Cython\.Compiler\.Errors\.\w+", _as_printed(ERA)),
+    _clue(
+        FailureClass.LEGACY_TOOLS,
+        r"error: .PyArray\w{0,40}.{0,60} has no member named"
+        r"|AttributeError: (?:module '(?:numpy|np|Cython)[\w.]{0,60}'"
+        r"|'(?:build|build_\w{1,10}|sdist|egg_info|install|install_\w{1,10}|bdist_\w{1,10}|test"
+        r"|Distribution)' object) has no attribute"
+        r"|NameError: name 'CCompiler'|TypeError: dist must be a Distribution instance",
+        _as_printed(ERA),
+    ),
     _clue(
         FailureClass.LEGACY_TOOLS,
         rf"{NO_MODULE}(?P<module>{_any_of(LEGACY_MODULES)}(?:\.[\w.]{{1,80}})?)(?!\w)",
@@ -224,7 +298,9 @@ LEGACY = (
         FailureClass.LEGACY_TOOLS,
         r"use_2to3 is invalid|invalid command '(?:bdist_wheel|test|upload_docs|build_py2to3)'"
         r"|AttributeError: module '(?:setuptools|distutils|pkg_resources)[\w.]{0,60}' has no"
-        r"|error in .{1,80} setup command: |setuptools\.errors\.InvalidConfigError",
+        r"|error in .{1,80} setup command: |setuptools\.errors\.InvalidConfigError"
+        r"|InvalidVersion: Invalid version|InvalidRequirement: "
+        r"|Multiple top-level (?:packages|modules) discovered in a flat-layout",
         _as_printed(ERA),
     ),
 )
@@ -233,10 +309,7 @@ SOURCE = (
     _clue(
         FailureClass.SOURCE_ERROR,
         rf"{NO_MODULE}(?P<module>\w{{1,100}})",
-        _said(
-            "the build needs the module {module}, which the package does not require for building",
-            "add {module} to requires under [build-system] in its pyproject.toml",
-        ),
+        _said(NOT_REQUIRED, ADD_REQUIREMENT),
     ),
     _clue(
         FailureClass.SOURCE_ERROR,
@@ -252,5 +325,15 @@ SOURCE = (
     ),
 )
 
+# An installer that the build runs by itself. What the slave installs: see rules.unsatisfied.
+UNAVAILABLE = (
+    _clue(
+        FailureClass.DEPENDENCY_UNAVAILABLE,
+        r"No matching distribution found for (?P<requirement>[\w.\[\]<>=!~,-]{1,200})"
+        r"|suitable distribution for Requirement\.parse\('(?P<parsed>[^']{1,200})",
+        _missing_requirement,
+    ),
+)
+
 # From the most to the least telling: what was lacking, then what does not fit, then what is wrong.
-CLUES = (*SHORTAGES, *MISSING, *UNSUPPORTED, *LEGACY, *SOURCE)
+CLUES = (*SHORTAGES, *OUTGROWN, *MISSING, *UNAVAILABLE, *UNSUPPORTED, *LEGACY, *SOURCE)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from piwheels.model.builds import Failure, FailureClass
 from piwheels.rules.clues import CLUES
+from piwheels.rules.unsatisfied import missing_package
 
 LONGEST_LINE = 200
 LONGEST_TAIL = 48 * 1024  # some 500 lines: a Raspberry Pi reads them in a few seconds
@@ -143,7 +144,9 @@ def classify(log_tail: str, *, network: bool = False) -> Failure:
         for line in reversed(lines):
             if found := clue.pattern.search(line):
                 cause, fix = clue.explain(found)
-                return Failure(clue.kind, one_line(cause), one_line(fix))
+                lacks = clue.kind is FailureClass.DEPENDENCY_UNAVAILABLE
+                needs = missing_package(line) if lacks else ""
+                return Failure(clue.kind, one_line(cause), one_line(fix), needs)
     return Failure(FailureClass.SOURCE_ERROR, _last_words(lines))
 
 

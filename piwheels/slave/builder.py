@@ -1,11 +1,10 @@
 """From an order to a result: fetch, unpack, prepare, build, inspect."""
 
-import errno
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,14 +15,14 @@ from piwheels.model.builds import (
     FailureClass,
     Phase,
 )
-from piwheels.model.errors import BadWheel
+from piwheels.model.errors import BadWheel, PiwheelsError
 from piwheels.protocol.slave import LOG_NAME
 from piwheels.rules.failures import one_line
 from piwheels.rules.ingest import WheelReport, inspect, is_degraded, refusal
 from piwheels.slave.buildlog import BuildLog
 from piwheels.slave.clock import Clock
 from piwheels.slave.environments import Environment, Environments, Request
-from piwheels.slave.failed import BuildFailed, Cancelled, failed
+from piwheels.slave.failed import BuildFailed, Cancelled, failed, failure_of_system
 from piwheels.slave.fetch import fetch
 from piwheels.slave.hooks import Hooks, lay_out
 from piwheels.slave.interpreter import Interpreter
@@ -59,12 +58,16 @@ class Builder:
     ) -> BuildResult:
         """Build *order*; log and wheel end in the directory *spool*.
 
-        Whatever a package can do wrong ends as a failure in the result, and so does
-        cancellation, as a lost slave. Afterwards nothing runs or lies about but what is in
-        *spool*.
+        Whatever a package can do wrong and the slave's system can refuse ends as a failure in
+        the result, and so does cancellation, as a lost slave. Afterwards nothing runs or lies
+        about but what is in *spool*.
         """
         clock = Clock.start(order.limits.seconds, cancelled)
-        with BuildLog(spool / LOG_NAME, order.limits.output) as log:
+        try:
+            log = BuildLog(spool / LOG_NAME, order.limits.output)
+        except OSError as error:
+            return BuildResult(failure=failure_of_system(error))
+        with log:
             work = _Work(self, order, spool, clock, log, on_phase)
             failure = work.run()
             return replace(work.result, failure=failure, seconds=clock.elapsed, phases=work.phases)
@@ -93,8 +96,8 @@ class _Work:
 
     def run(self) -> Failure | None:
         """Do every step; return why it failed. The log ends with the verdict."""
-        self._introduce()
         try:
+            self._introduce()
             with open_room(self.builder.rooms) as room:
                 self._build_in(room)
             failure = None
@@ -102,9 +105,12 @@ class _Work:
             failure = error.failure
         except Cancelled as error:
             failure = Failure(FailureClass.SLAVE_LOST, str(error))
+        except PiwheelsError as error:  # a tool of the sandbox is gone, say
+            failure = Failure(FailureClass.SANDBOX, one_line(str(error)))
         except OSError as error:
-            failure = _failure_of_system(error)
-        self._conclude(failure)
+            failure = failure_of_system(error)
+        with suppress(OSError):  # a full disk takes no verdict, but the master can be told
+            self._conclude(failure)
         return failure
 
     def _build_in(self, room: Room) -> None:
@@ -160,7 +166,7 @@ class _Work:
         request = Request(
             tuple(sorted(set(requirements))),
             self.order.index_urls,
-            self.order.environment.get("UV_EXCLUDE_NEWER", ""),
+            self.order.tools_before,
         )
         with self.builder.environments.provide(request, self.clock) as environment:
             yield environment
@@ -236,6 +242,8 @@ class _Work:
         network = "with network" if self.result.network_used else "without network"
         self.log.say(f"{order.package} {order.version} for {offer.label} ({offer.name})")
         self.log.say(f"build {order.build_id}, sandbox {self.result.sandbox}, {network}")
+        if order.tools_before is not None:
+            self.log.say(f"with build tools of {order.tools_before:%Y-%m-%d}")
 
     def _conclude(self, failure: Failure | None) -> None:
         self.log.heading("Verdict")
@@ -249,10 +257,3 @@ class _Work:
             f"{self.clock.elapsed:.1f} seconds, {self.result.cpu_seconds:.1f} of processor,"
             f" {self.result.peak_memory // 1024**2} MiB at most in one process"
         )
-
-
-def _failure_of_system(error: OSError) -> Failure:
-    """What it means for a build that the slave's own system refused something."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Failure(FailureClass.DISK_FULL, "no space is left on the slave's disk")
-    return Failure(FailureClass.SANDBOX, one_line(f"{type(error).__name__}: {error}"))

@@ -7,11 +7,13 @@ back as events.
 
 import logging
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,8 +33,10 @@ from piwheels.protocol.slave import (
     Idle,
     OfferedTarget,
     Resources,
+    Who,
 )
 from piwheels.slave import session as rules
+from piwheels.slave.failed import failure_of_system
 from piwheels.slave.session import Gone, Session
 from piwheels.slave.spool import Spool, log_tail
 from piwheels.transport import Caller, Mailbox, Waiter
@@ -61,11 +65,11 @@ Uploader = Callable[[bytes, dict[str, Path], threading.Event], object]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this slave is."""
+    """Who this slave is. run: of this process, so that a second one of its label is known."""
 
     label: str
     target: TargetOffer
-    resources: Resources
+    run: bytes = field(default_factory=partial(secrets.token_bytes, 16))
 
 
 class Daemon:
@@ -78,12 +82,14 @@ class Daemon:
         builder: Builder,
         upload: Uploader,
         spool: Spool,
+        resources: Callable[[], Resources],
         health: Callable[[], Health],
     ) -> None:
         self.identity = identity
         self.builder = builder
         self.upload = upload
         self.spool = spool
+        self.resources = resources
         self.health = health
         self.caller = Caller(address)
         self.mailbox = Mailbox()
@@ -91,6 +97,7 @@ class Daemon:
         self.phase = Phase.FETCHING
         self.cancelled = threading.Event()
         self.index_urls: tuple[str, ...] = ()
+        self.said_image = ""
         self.parting: rules.Leave | None = None
 
     def run(self) -> rules.Leave:
@@ -153,7 +160,7 @@ class Daemon:
             case rules.SayHello(lease):
                 self._say(self._hello(lease))
             case rules.SayIdle():
-                self._say(Idle(self.health()))
+                self._say_idle()
             case rules.SayBusy(lease):
                 tail = log_tail(self.spool.folder(lease))
                 self._say(Busy(lease, self.phase, self.health(), tail))
@@ -173,15 +180,24 @@ class Daemon:
     def _say(self, message: object) -> None:
         self.caller.ask(FROM_SLAVE.encode(message))
 
+    def _say_idle(self) -> None:
+        """Ask for work; but if something was installed here meanwhile, say so first."""
+        if self.resources().image == self.said_image:
+            self._say(Idle(self.health()))
+        else:
+            self._on_event(Who())  # as if the master had asked who this is
+
     def _hello(self, lease: bytes | None) -> Hello:
-        target = self.identity.target
+        target, resources = self.identity.target, self.resources()
+        self.said_image = resources.image
         return Hello(
             protocol=PROTOCOL,
             label=self.identity.label,
             target=OfferedTarget(target.name, target.label, target.python, target.tags),
-            resources=self.identity.resources,
+            resources=resources,
             clock=datetime.now(UTC),
             lease=lease,
+            run=self.identity.run,
         )
 
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
@@ -194,14 +210,20 @@ class Daemon:
         log.info("building %s %s", build.package, build.version)
         built: Built | None = None
         try:
-            folder = self.spool.open(build.lease)
-            result = self.builder.build(self._order(build), folder, cancelled, self._on_phase)
+            result = self._attempt(build, cancelled)
             if not cancelled.is_set():
                 built = self.spool.keep(build.lease, result)
                 log.info("%s %s: %s", build.package, build.version, _verdict(result))
         except Exception:
             log.exception("the builder failed on %s %s", build.package, build.version)
         self._post(rules.Finished(built))
+
+    def _attempt(self, build: Build, cancelled: threading.Event) -> BuildResult:
+        try:
+            folder = self.spool.open(build.lease)
+        except OSError as error:
+            return BuildResult(failure=failure_of_system(error))
+        return self.builder.build(self._order(build), folder, cancelled, self._on_phase)
 
     def _on_phase(self, phase: Phase) -> None:
         self.phase = phase
@@ -226,6 +248,7 @@ class Daemon:
             native=build.native,
             environment=dict(build.environment),
             index_urls=self.index_urls,
+            tools_before=build.tools_before,
         )
 
     def _deliver(self, built: Built, names: tuple[str, ...], cancelled: threading.Event) -> None:

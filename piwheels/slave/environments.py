@@ -14,13 +14,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import IO
 
 from uv import find_uv_bin
 
 from piwheels.model.builds import FailureClass
+from piwheels.rules.era import Cutoff, cutoffs
 from piwheels.rules.failures import one_line
+from piwheels.rules.unsatisfied import missing_package
 from piwheels.slave.clock import Clock
 from piwheels.slave.failed import BuildFailed, failed
 from piwheels.slave.interpreter import Interpreter
@@ -48,13 +51,13 @@ class Environment:
 class Request:
     """What a build needs. requirements: valid and without addresses.
 
-    index_urls: indexes beside the default one. before: only releases uploaded before this
-    date (RFC 3339) count; '' for all.
+    index_urls: indexes beside the default one. tools_before: requirements are those of that
+    moment, as far as there are wheels (see piwheels.rules.era); None: the newest.
     """
 
     requirements: tuple[str, ...]
     index_urls: tuple[str, ...] = ()
-    before: str = ""
+    tools_before: datetime | None = None
 
 
 @dataclass
@@ -91,10 +94,8 @@ class Environments:
         when, pins = self._resolved.get(request, (0.0, ()))
         if pins and time.monotonic() - when < FRESH_SECONDS:
             return pins
-        words = ["pip", "compile", "-", "--python", str(self.interpreter.python)]
-        words += ["--no-header", "--no-annotate", *_indexes(request)]
-        output = self._uv(words, request.requirements, request, clock)
-        pins = tuple(sorted(line.strip() for line in output.splitlines() if "==" in line))
+        choices = cutoffs(request.tools_before, self.interpreter.version)
+        pins = self._choose(request, choices, clock)
         self._resolved = {
             known: entry
             for known, entry in self._resolved.items()
@@ -102,6 +103,19 @@ class Environments:
         }
         self._resolved[request] = (time.monotonic(), pins)
         return pins
+
+    def _choose(self, request: Request, choices: Sequence[Cutoff], clock: Clock) -> tuple[str, ...]:
+        """The same by the first of *choices* under which there is one."""
+        cutoff, *wider = choices
+        words = ["pip", "compile", "-", "--python", str(self.interpreter.python)]
+        words += ["--no-header", "--no-annotate", *_indexes(request), *_limits(cutoff)]
+        try:
+            output = self._uv(words, request.requirements, clock)
+        except BuildFailed as error:
+            if wider and error.failure.kind is FailureClass.DEPENDENCY_UNAVAILABLE:
+                return self._choose(request, wider, clock)
+            raise
+        return tuple(sorted(line.strip() for line in output.splitlines() if "==" in line))
 
     def _key(self, pins: tuple[str, ...]) -> str:
         interpreter = f"{self.interpreter.python} {self.interpreter.version}"
@@ -127,18 +141,16 @@ class Environments:
         shutil.rmtree(new, ignore_errors=True)
         # Relocatable: the sandbox shows it under another path.
         words = ["venv", "--relocatable", "--python", str(self.interpreter.python), str(new)]
-        self._uv(words, (), request, clock)
+        self._uv(words, (), clock)
         if pins:
             words = ["pip", "install", "--python", str(new / "bin/python"), "--no-deps"]
             words += ["--link-mode", "hardlink" if self.protected else "copy"]
             # Nobody may write to it later, so its bytecode is written now.
             words += ["--compile-bytecode", "-r", "-", *_indexes(request)]
-            self._uv(words, pins, request, clock)
+            self._uv(words, pins, clock)
         new.rename(path)
 
-    def _uv(
-        self, words: Sequence[str], requirements: Sequence[str], request: Request, clock: Clock
-    ) -> str:
+    def _uv(self, words: Sequence[str], requirements: Sequence[str], clock: Clock) -> str:
         """Run uv with *requirements* as its input; return its output."""
         command = [find_uv_bin(), *words, "--color", "never", "--no-progress"]
         command += ["--cache-dir", str(self.directory / "uv"), "--no-python-downloads"]
@@ -156,7 +168,7 @@ class Environments:
         with process:
             output, errors = _await(process, "\n".join(requirements), clock)
         if process.returncode:
-            raise _explain(process.returncode, errors, request)
+            raise _explain(process.returncode, errors, requirements)
         return output
 
     def _sweep(self) -> None:
@@ -180,8 +192,14 @@ def _indexes(request: Request) -> list[str]:
     words = ["--only-binary", ":all:", "--index-strategy", "unsafe-best-match"]
     for url in request.index_urls:
         words += ["--index", url]
-    if request.before:
-        words += ["--exclude-newer", request.before]
+    return words
+
+
+def _limits(cutoff: Cutoff) -> list[str]:
+    """Options for what is too new to count."""
+    words = ["--exclude-newer", cutoff.before.isoformat()] if cutoff.before else []
+    for tool, before in cutoff.tools.items():
+        words += ["--exclude-newer-package", f"{tool}={before.isoformat()}"]
     return words
 
 
@@ -216,22 +234,31 @@ def _await(process: subprocess.Popen[str], text: str, clock: Clock) -> tuple[str
                 raise
 
 
-def _explain(status: int, errors: str, request: Request) -> BuildFailed:
+def _explain(status: int, errors: str, requirements: Sequence[str]) -> BuildFailed:
     """Whose fault it is that uv failed."""
     lines = [re.sub(r"^\W*(?:error|cause)\b:?\s*", "", line) for line in errors.splitlines()]
     said = [line for line in lines if line.strip()]
     if status == UNSATISFIABLE:
-        text = " ".join(said[1:] or said)
-        named = re.search(r"Because (?:only )?([\w.-]+)", text)
-        missing = named[1] if named else ", ".join(request.requirements)
-        return failed(
-            FailureClass.DEPENDENCY_UNAVAILABLE,
-            f"the build requirement {missing} cannot be had as a wheel: {text}",
-            f"build a wheel of {re.split('[<>=!~]', missing)[0]} for this target first",
-        )
+        return _explain_lack(" ".join(said), requirements)
     kind = FailureClass.SANDBOX
     if re.search(r"(?i)failed to fetch|request failed|error sending request|status code", errors):
         kind = FailureClass.INDEX_UNAVAILABLE
     if re.search(r"(?i)no space left on device", errors):
         kind = FailureClass.DISK_FULL
     return failed(kind, "; ".join(map(one_line, said)) or f"uv ended with status {status}")
+
+
+def _explain_lack(said: str, requirements: Sequence[str]) -> BuildFailed:
+    """That no choice fits, and what uv says of why: "Because …"."""
+    reason = said[max(0, said.find("Because ")) :].partition(" hint: ")[0]
+    missing = missing_package(reason)
+    fix = f"publish a release of {missing} that fits" if missing else ""
+    if missing and "wheel" in reason:
+        fix = f"have the farm build {missing} for this target: piw-add {missing}"
+    return failed(
+        FailureClass.DEPENDENCY_UNAVAILABLE,
+        f"the build requirement {missing or ', '.join(requirements)} cannot be had as a wheel:"
+        f" {reason}",
+        fix,
+        missing,
+    )

@@ -11,13 +11,14 @@ from piwheels.protocol.slave import Health, Resources
 COMPILERS = ("cc", "gcc", "clang")
 
 
-def resources(directory: Path, sandbox: str) -> Resources:
-    """What the machine has in all; disk: where *directory* is."""
+def resources(directory: Path, sandbox: str, image: str) -> Resources:
+    """What the machine has in all; disk: where *directory* is. image: see slave.image."""
     return Resources(
         cores=len(os.sched_getaffinity(0)),
         memory=psutil.virtual_memory().total,
         disk=shutil.disk_usage(directory).total,
         sandbox=sandbox,
+        image=image,
     )
 
 

@@ -26,6 +26,7 @@ from piwheels.protocol.slave import (
 )
 
 FIRST_SILENCE = 5.0  # seconds between two HELLOs, until the master says better
+MOST_DELIVERIES = 5  # of the same files in a row, before they are given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,16 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """Said HELLO. lease: of what is still here; built: its result, if there is one."""
+    """Said HELLO. lease: of what is still here; built: its result, if there is one.
+
+    delivering: what is on its way to the receiver meanwhile, if anything is.
+    """
 
     pace: Pace
     said: float
     lease: bytes | None = None
     built: Built | None = None
+    delivering: "Delivering | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +90,24 @@ class Reporting:
 
 @dataclass(frozen=True, slots=True)
 class Delivering:
-    """The files are on their way."""
+    """The files are on their way. deliveries: of just these *names* in a row."""
 
     pace: Pace
     said: float
     built: Built
+    names: tuple[str, ...] = ()
+    deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Confirming:
-    """Said SENT."""
+    """Said SENT, after what the other fields say was delivered: see Delivering."""
 
     pace: Pace
     said: float
     built: Built
+    names: tuple[str, ...] = ()
+    deliveries: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +256,8 @@ def _welcomed(session: Greeting, ack: Ack, now: float) -> Step:
         return _ask_for_work(pace, now)
     if ack.lease != session.lease:
         return _not_wanted(session, pace, now)
+    if session.delivering is not None:
+        return replace(session.delivering, pace=pace, said=now), []
     if session.built is None:
         return Building(pace, now, session.lease), []
     return Reporting(pace, now, session.built), [Say(session.built)]
@@ -254,26 +265,26 @@ def _welcomed(session: Greeting, ack: Ack, now: float) -> Step:
 
 def _not_wanted(session: Greeting, pace: Pace, now: float) -> Step:
     assert session.lease is not None
-    if session.built is None:
+    if session.built is None or session.delivering is not None:
         return Stopping(pace, session.lease), [Abort()]
     return _forget(session, session.lease, pace, now)
 
 
 def _reintroduce(session: Session, _: Who, now: float) -> Step:
+    """What is under way goes on: an aborted delivery could still end after the next began."""
     lease, built = _held(session)
-    return Greeting(_pace(session), now, lease, built), [SayHello(lease)]
-
-
-def _interrupt_delivery(session: Delivering, _: Who, now: float) -> Step:
-    """A master that restarted must first know us; what it has of the files, it keeps."""
-    lease = session.built.lease
-    return Greeting(session.pace, now, lease, session.built), [Abort(), SayHello(lease)]
+    delivering = session if isinstance(session, Delivering) else None
+    return Greeting(_pace(session), now, lease, built, delivering), [SayHello(lease)]
 
 
 def _finished_while_greeting(session: Greeting, finished: Finished, _: float) -> Step:
     if finished.built is None:
         return _lost(session.lease)
     return replace(session, built=finished.built), []
+
+
+def _delivered_while_greeting(session: Greeting, _: Delivered, __: float) -> Step:
+    return replace(session, delivering=None), []
 
 
 def _greet_again(session: Greeting, _: Tick, now: float) -> Step:
@@ -325,9 +336,14 @@ def _report(session: Building, finished: Finished, now: float) -> Step:
 
 
 def _lost(lease: bytes | None) -> Step:
-    """Nobody told the build to end, so this is a fault of ours: begin afresh."""
+    """Nobody told the build to end, so this is a fault of ours."""
+    return _give_up(lease, "the builder failed; see this slave's log")
+
+
+def _give_up(lease: bytes | None, reason: str) -> Step:
+    """Something is wrong here: free the lease for others, and begin afresh."""
     forget: list[Action] = [] if lease is None else [Forget(lease)]
-    return Gone(), [*forget, Say(Bye()), Leave("the builder failed; see this slave's log")]
+    return Gone(), [*forget, Say(Bye()), Leave(reason)]
 
 
 def _say_again(session: Reporting | Confirming, _: Tick, now: float) -> Step:
@@ -338,11 +354,18 @@ def _say_again(session: Reporting | Confirming, _: Tick, now: float) -> Step:
 
 
 def _deliver(session: Reporting | Confirming, send: Send, now: float) -> Step:
-    return Delivering(session.pace, now, session.built), [Deliver(session.built, send.names)]
+    deliveries = 1
+    if isinstance(session, Confirming) and session.names == send.names:
+        deliveries = session.deliveries + 1
+    if deliveries > MOST_DELIVERIES:
+        return _give_up(session.built.lease, "a result cannot be delivered; see this slave's log")
+    delivering = Delivering(session.pace, now, session.built, send.names, deliveries)
+    return delivering, [Deliver(session.built, send.names)]
 
 
 def _confirm(session: Delivering, _: Delivered, now: float) -> Step:
-    return Confirming(session.pace, now, session.built), [Say(Sent(session.built.lease))]
+    confirming = Confirming(session.pace, now, session.built, session.names, session.deliveries)
+    return confirming, [Say(Sent(session.built.lease))]
 
 
 def _done(session: Reporting | Confirming, _: Done | Cancel, now: float) -> Step:
@@ -390,7 +413,7 @@ def _quit_with_result(session: Session, _: Quit, __: float) -> Step:
 def _quit_greeting(session: Greeting, _: Quit, __: float) -> Step:
     if session.lease is not None and session.built is None:
         return Stopping(session.pace, session.lease, is_last=True), [Abort()]
-    return Gone(), [Leave("")]
+    return _quit_with_result(session, _, __)
 
 
 def _dismissed(_: Session, die: Die, __: float) -> Step:
@@ -420,7 +443,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Greeting, Ack): _welcomed,
     (Greeting, Tick): _greet_again,
     (Greeting, Finished): _finished_while_greeting,
-    (Greeting, Delivered): _stay,
+    (Greeting, Delivered): _delivered_while_greeting,
     (Greeting, Quit): _quit_greeting,
     (Waiting, Build): _start,
     (Waiting, Sleep): _rest,
@@ -448,7 +471,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Delivering, Proceeded): _give_sign,
     (Delivering, Delivered): _confirm,
     (Delivering, Quit): _quit_with_result,
-    (Delivering, Who): _interrupt_delivery,
+    (Delivering, Who): _reintroduce,
     (Confirming, Send): _deliver,
     (Confirming, Done): _done,
     (Confirming, Cancel): _done,
@@ -459,22 +482,18 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Stopping, Delivered): _stopped,
     (Stopping, Tick): _stay,
     (Stopping, Quit): _quit_stopping,
-    # A delivery that was told to end and now has; a new one may be under way.
-    (Waiting, Delivered): _stay,
-    (Resting, Delivered): _stay,
-    (Reporting, Delivered): _stay,
-    (Confirming, Delivered): _stay,
     # Answers to what was said before the build was told to end: nothing hangs on them.
+    (Stopping, Ack): _stay,
     (Stopping, Continue): _stay,
-    **{
-        (session, Proceeded): _stay
-        for session in (Greeting, Waiting, Resting, Reporting, Confirming, Stopping, Gone)
-    },
     (Stopping, Cancel): _stay,
     (Stopping, Who): _stay,
     **{
         (session, Die): _dismissed
         for session in (Greeting, Waiting, Building, Reporting, Delivering, Confirming, Stopping)
+    },
+    **{
+        (session, Proceeded): _stay
+        for session in (Greeting, Waiting, Resting, Reporting, Confirming, Stopping, Gone)
     },
     (Gone, Finished): _stay,
     (Gone, Delivered): _stay,

@@ -9,11 +9,13 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from piwheels.model.builds import BuildResult, Outcome
 from piwheels.model.errors import BadMessage
 from piwheels.protocol.slave import FROM_SLAVE, LOG_NAME, Built, DeliveredFile
+from piwheels.slave.failed import failure_of_system
 
 RESULT = "result.cbor"
 
@@ -36,10 +38,26 @@ class Spool:
         return folder
 
     def keep(self, lease: bytes, result: BuildResult) -> Built:
-        """Write down the *result* of a build, to be delivered whatever happens next."""
+        """Write down the *result* of a build, to be delivered whatever happens next.
+
+        If the disk has no room for that, the files go and that they do is the result.
+        """
+        try:
+            return self._write(lease, result)
+        except OSError as error:
+            self.forget(lease)
+            failure = result.failure or failure_of_system(error)
+            rest = replace(result, failure=failure, wheels=(), log=None)
+        try:
+            self.open(lease)
+            return self._write(lease, rest)
+        except OSError:
+            return _describe(lease, rest)  # as long as this process lives, it can still tell
+
+    def _write(self, lease: bytes, result: BuildResult) -> Built:
         built = _describe(lease, result)
         folder = self.folder(lease)
-        for path in (result.log, *result.wheels):
+        for path in _files(result):
             _sync(path)
         unfinished = folder / f".{RESULT}"
         unfinished.write_bytes(FROM_SLAVE.encode(built))
@@ -60,7 +78,8 @@ class Spool:
     def files(self, built: Built) -> dict[str, Path]:
         """The files of a result, by name."""
         folder = self.folder(built.lease)
-        return {file.name: folder / file.name for file in (built.log, *built.wheels)}
+        files = (*built.wheels, *([built.log] if built.log else []))
+        return {file.name: folder / file.name for file in files}
 
     def forget(self, lease: bytes) -> None:
         """Drop all that is kept of *lease*."""
@@ -73,7 +92,7 @@ def log_tail(folder: Path, size_bytes: int = 2_000) -> str:
         with (folder / LOG_NAME).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - size_bytes))
             return log.read(size_bytes).decode("utf-8", "replace").replace("\0", "\ufffd")
-    except FileNotFoundError:
+    except OSError:  # it is not there yet, or the disk is going
         return ""
 
 
@@ -83,7 +102,7 @@ def _describe(lease: bytes, result: BuildResult) -> Built:
         lease=lease,
         outcome=result.outcome,
         seconds=result.seconds,
-        log=_delivered(result.log),
+        log=_delivered(result.log) if result.log else None,
         wheels=tuple(map(_delivered, result.wheels)) if result.outcome is Outcome.SUCCESS else (),
         kind=failure.kind if failure else None,
         cause=failure.cause if failure else "",
@@ -94,7 +113,12 @@ def _describe(lease: bytes, result: BuildResult) -> Built:
         sandbox=result.sandbox,
         network_used=result.network_used,
         environment=result.environment,
+        needs=failure.needs if failure else "",
     )
+
+
+def _files(result: BuildResult) -> tuple[Path, ...]:
+    return (*result.wheels, *([result.log] if result.log else []))
 
 
 def _delivered(path: Path) -> DeliveredFile:

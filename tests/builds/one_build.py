@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 from piwheels.model.builds import BuildOrder, Limits, Sdist
@@ -22,6 +23,8 @@ def read_order(fields: dict) -> BuildOrder:
     fields["sdist"] = Sdist(**fields["sdist"])
     fields["limits"] = Limits(**fields["limits"])
     fields["index_urls"] = tuple(fields["index_urls"])
+    if "tools_before" in fields:
+        fields["tools_before"] = datetime.fromisoformat(fields["tools_before"])
     return BuildOrder(**fields)
 
 
@@ -35,7 +38,8 @@ def main() -> None:
     spool = Path(job["spool"])
     phases: list[str] = []
     result = builder.build(read_order(job["order"]), spool, cancelled, phases.append)
-    answer = dataclasses.asdict(result) | {"log": result.log.read_text(errors="replace")}
+    log = result.log.read_text(errors="replace") if result.log else None
+    answer = dataclasses.asdict(result) | {"log": log}
     json.dump(answer | {"begun": phases}, sys.stdout, default=str)
 
 
