@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import cbor2
-from voluptuous import REMOVE_EXTRA, All, Coerce, Invalid, Maybe, Optional, Required, Schema
+from voluptuous import Invalid
 
 from piwheels.model.errors import BadMessage
 
@@ -89,44 +89,105 @@ def _plain(value: Any) -> Any:
     return value
 
 
-@cache
-def schema_of(annotation: Any) -> Any:
-    """Return the validator that turns plain CBOR values into a value of *annotation*.
+Rule = Callable[[Any], Any]
+"""Turns a plain CBOR value into what a field holds. It raises voluptuous.Invalid."""
 
-    It raises voluptuous.Invalid. Understood: scalars, datetime (sent as seconds since the
-    epoch), enumerations, tuple[X, ...], dict[str, X], X | None, dataclasses and Annotated
-    with voluptuous validators.
+
+@cache
+def schema_of(annotation: Any) -> Rule:
+    """Return the rule for values of *annotation*.
+
+    Understood: scalars, datetime (sent as seconds since the epoch), enumerations,
+    tuple[X, ...], dict[str, X], X | None, dataclasses and Annotated with voluptuous
+    validators. Voluptuous' own schemas of maps would do the same, at four times the cost; the
+    dispatcher decodes thousands of messages a second.
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return All(schema_of(arguments[0]), *annotation.__metadata__)
+        return _all(schema_of(arguments[0]), annotation.__metadata__)
     if origin in (Union, UnionType):
         (inner,) = (argument for argument in arguments if argument is not NoneType)
-        return Maybe(schema_of(inner))
+        return _maybe(schema_of(inner))
     if origin is tuple:
-        return All([schema_of(arguments[0])], _tuple)
+        return _tuple_of(schema_of(arguments[0]))
     if origin is dict:
-        return Schema({schema_of(arguments[0]): schema_of(arguments[1])})
+        return _dict_of(schema_of(arguments[0]), schema_of(arguments[1]))
     if is_dataclass(annotation):
-        return _schema_of_dataclass(annotation)
+        return _dataclass(annotation)
     if issubclass(annotation, Enum):
-        return Coerce(annotation)
+        return _member_of(annotation)
     return SCALARS[annotation]  # a KeyError here is a field that cannot travel
 
 
-def _schema_of_dataclass(message: Any) -> Schema:
+def _all(first: Rule, others: tuple[Rule, ...]) -> Rule:
+    def check(value: Any) -> Any:
+        value = first(value)
+        for rule in others:
+            value = rule(value)
+        return value
+
+    return check
+
+
+def _maybe(inner: Rule) -> Rule:
+    return lambda value: None if value is None else inner(value)
+
+
+def _tuple_of(inner: Rule) -> Rule:
+    def check(value: Any) -> Any:
+        if type(value) is not list:
+            raise Invalid("expected a list")
+        return tuple(map(inner, value))
+
+    return check
+
+
+def _dict_of(key: Rule, inner: Rule) -> Rule:
+    def check(value: Any) -> Any:
+        if type(value) is not dict:
+            raise Invalid("expected a map")
+        return {key(name): inner(each) for name, each in value.items()}
+
+    return check
+
+
+def _member_of(enumeration: type[Enum]) -> Rule:
+    members = {member.value: member for member in enumeration}
+
+    def check(value: Any) -> Any:
+        if type(value) is not str or value not in members:
+            raise Invalid(f"expected one of {enumeration.__name__}")
+        return members[value]
+
+    return check
+
+
+def _dataclass(message: Any) -> Rule:
     hints = get_type_hints(message, include_extras=True)
-    rules = {
-        _key(field.name, field.default is MISSING and field.default_factory is MISSING): schema_of(
-            hints[field.name]
-        )
-        for field in fields(message)
-    }
-    return Schema(All(Schema(rules, extra=REMOVE_EXTRA), lambda values: message(**values)))
+    rules = [
+        (field.name, schema_of(hints[field.name]), _is_required(field)) for field in fields(message)
+    ]
+
+    def check(value: Any) -> Any:
+        if type(value) is not dict:
+            raise Invalid("expected a map")
+        found = {}
+        for name, rule, is_required in rules:
+            if name in value:
+                try:
+                    found[name] = rule(value[name])
+                except Invalid as error:
+                    error.prepend([name])
+                    raise
+            elif is_required:
+                raise Invalid("required key not provided", path=[name])
+        return message(**found)
+
+    return check
 
 
-def _key(name: str, is_required: bool) -> Any:
-    return Required(name) if is_required else Optional(name)
+def _is_required(field: Any) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
 
 
 def _exactly(kind: type) -> Callable[[Any], Any]:
@@ -136,10 +197,6 @@ def _exactly(kind: type) -> Callable[[Any], Any]:
         return value
 
     return check
-
-
-def _tuple(values: list[Any]) -> tuple[Any, ...]:
-    return tuple(values)
 
 
 def _number(value: Any) -> float:
