@@ -1,6 +1,7 @@
 """A PostgreSQL for tests: one server per test run, one fresh database per test.
 
-    from tests.postgres_fixture import database, postgres  # in a conftest.py
+database: empty, to be made ready by the test itself. farm_database: as piw-initdb leaves it,
+which costs a tenth, being a copy of one that all workers share; see as_daemon for its role.
 
 PIW_TEST_POSTGRES chooses the binaries: embedded (the Python package's) or debian (the
 system's). All xdist workers share the server. Each holds a FIFO open that the server's process
@@ -21,6 +22,7 @@ import psycopg2
 import pytest
 from sqlalchemy import make_url
 
+from piwheels.database.schema import initialize
 from piwheels.farm.postgres import SETTINGS, EmbeddedPostgres
 from piwheels.farm.postgres_binaries import Binaries, bundled, installed
 from piwheels.processes.child import Child, Restart
@@ -35,6 +37,8 @@ FAST = SETTINGS | {
     "max_connections": "200",
 }
 
+DAEMON, PASSWORD = "farm_daemon", "secret"
+
 _SOURCES = {"embedded": bundled, "debian": installed}
 _numbers = itertools.count()
 
@@ -42,11 +46,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the run's server, as its superuser, for SQLAlchemy."""
-    base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # each worker has its own below the run's
     flavour = os.environ.get("PIW_TEST_POSTGRES", "embedded")
-    dsn, hold = _join(base, binaries(flavour))
+    dsn, hold = _join(run_folder(tmp_path_factory), binaries(flavour))
     yield dsn
     os.close(hold)
 
@@ -54,12 +55,70 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def database(postgres: str) -> Iterator[str]:
     """The address of an empty database, as its owner, for SQLAlchemy."""
-    name = f"test_{os.getpid()}_{next(_numbers)}"
-    with cursor(postgres) as statements:
-        statements.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    yield make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    with cursor(postgres) as statements:
-        statements.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    with _copy_of("template0", postgres) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def farm_template(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database that piw-initdb's work was done in; nobody can connect to it."""
+    with taking_turns(run_folder(tmp_path_factory)), cursor(postgres) as statements:
+        statements.execute("SELECT 1 FROM pg_database WHERE datname = 'farm_template'")
+        if not statements.fetchone():
+            statements.execute("DROP DATABASE IF EXISTS farm_new")
+            statements.execute("CREATE DATABASE farm_new TEMPLATE template0")
+            initialize(_address(postgres, "farm_new"), DAEMON, PASSWORD)
+            statements.execute("ALTER DATABASE farm_new ALLOW_CONNECTIONS false")
+            statements.execute("ALTER DATABASE farm_new RENAME TO farm_template")
+    return "farm_template"
+
+
+@pytest.fixture
+def farm_database(postgres: str, farm_template: str) -> Iterator[str]:
+    """The address of a database with the farm's schema and role, as its owner, for SQLAlchemy."""
+    with _copy_of(farm_template, postgres) as dsn:
+        yield dsn
+
+
+def as_daemon(dsn: str) -> str:
+    """The address of a farm_database as the farm's daemons have it."""
+    url = make_url(dsn).set(username=DAEMON, password=PASSWORD)
+    return url.render_as_string(hide_password=False)
+
+
+def run_folder(factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of this run share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@contextmanager
+def taking_turns(folder: Path) -> Iterator[None]:
+    """One worker of the run at a time."""
+    with (folder / "turns.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def prepared_postgres(folder: Path, flavour: str = "embedded") -> Path:
+    """The data of an EmbeddedPostgres that was prepared but never ran, to be copied; made once.
+
+    folder: of the run.
+    """
+    data = folder / f"prepared-{flavour}"
+    with taking_turns(folder):
+        if not data.exists():
+            new = folder / f"new-{flavour}"
+            server = EmbeddedPostgres(new, binaries(flavour))
+            server.prepare()
+            server.close()
+            new.rename(data)
+    return data
+
+
+def copy_data(data: Path, destination: Path) -> None:
+    """Copy a directory to a new one, each file with its owner."""
+    subprocess.run(["cp", "-a", data, destination], check=True)
 
 
 def binaries(flavour: str) -> Path:
@@ -68,6 +127,21 @@ def binaries(flavour: str) -> Path:
     if not found:
         pytest.skip(f"no PostgreSQL binaries ({flavour})")
     return max(found, key=lambda candidate: candidate.major).folder
+
+
+@contextmanager
+def _copy_of(template: str, postgres: str) -> Iterator[str]:
+    """The address of a new database; it is dropped in the end."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with cursor(postgres) as statements:
+        statements.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _address(postgres, name)
+    with cursor(postgres) as statements:
+        statements.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _address(postgres: str, database: str) -> str:
+    return make_url(postgres).set(database=database).render_as_string(hide_password=False)
 
 
 @contextmanager
@@ -82,8 +156,7 @@ def cursor(dsn: str) -> Iterator["psycopg2.extensions.cursor"]:
 
 def _join(base: Path, folder: Path) -> tuple[str, int]:
     """Return the server's address and what to hold open while it is needed."""
-    with (base / "postgres.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with taking_turns(base):
         current = base / "postgres.current"
         if current.exists():
             home, dsn = current.read_text().splitlines()

@@ -17,7 +17,14 @@ from piwheels.farm.postgres_leftovers import end_leftovers
 from piwheels.model.errors import Unavailable
 from piwheels.processes.descendants import kill_tree
 from piwheels.processes.privileges import run_as
-from tests.postgres_fixture import FAST, binaries, cursor
+from tests.postgres_fixture import (
+    FAST,
+    binaries,
+    copy_data,
+    cursor,
+    prepared_postgres,
+    run_folder,
+)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another")
 
@@ -45,6 +52,7 @@ class Farm:
     """A process that runs a database, as seen by its operator."""
 
     def __init__(self, data: Path, folder: Path, before: tuple[str, ...] = ()) -> None:
+        self.data = data
         python = sys.executable
         paths = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         if before:  # another user may be unable to reach the Python that root runs
@@ -78,9 +86,29 @@ class Farm:
         return self.process.returncode
 
 
-@pytest.fixture(params=["embedded", "debian"])
-def folder(request: pytest.FixtureRequest) -> Path:
-    return binaries(request.param)
+@pytest.fixture(scope="module", params=["embedded", "debian"])
+def flavour(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(flavour: str) -> Path:
+    return binaries(flavour)
+
+
+@pytest.fixture
+def data(flavour: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a cluster was made already, but never ran."""
+    copy_data(prepared_postgres(run_folder(tmp_path_factory), flavour), tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def running(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    """A farm with a new cluster; tests only look at it."""
+    farm = Farm(tmp_path_factory.mktemp("running") / "data", folder)
+    yield farm
+    farm.stop()
 
 
 @pytest.fixture
@@ -109,48 +137,47 @@ def test_a_new_data_directory_becomes_a_database_that_lasts(farm, folder, tmp_pa
     assert second.ask("SELECT answer FROM kept") == [(42,)]
 
 
-def test_what_is_committed_survives_a_power_cut(farm, folder, tmp_path):
-    it = farm(tmp_path / "data", folder)
+def test_what_is_committed_survives_a_power_cut(running):
     durable = ("fsync", "synchronous_commit", "full_page_writes")
-    assert [it.ask(f"SHOW {name}") for name in durable] == [[("on",)]] * 3
+    assert [running.ask(f"SHOW {name}") for name in durable] == [[("on",)]] * 3
 
 
-def test_a_stop_is_a_clean_shutdown_even_while_clients_are_connected(farm, folder, tmp_path):
-    it = farm(tmp_path / "data", folder)
+def test_a_stop_is_a_clean_shutdown_even_while_clients_are_connected(farm, folder, data):
+    it = farm(data, folder)
     with closing(psycopg2.connect(it.dsn.replace("+psycopg2", ""))):
         assert it.stop() == 0
     answer = subprocess.run(
-        [folder / "pg_controldata", tmp_path / "data" / "cluster"],
+        [folder / "pg_controldata", data / "cluster"],
         env={"LC_ALL": "C"},
         capture_output=True,
         text=True,
         check=True,
     )
     assert "shut down\n" in answer.stdout
-    assert not (tmp_path / "data" / "cluster" / "postmaster.pid").exists()
+    assert not (data / "cluster" / "postmaster.pid").exists()
 
 
-def test_after_a_kill_of_the_farm_the_next_one_goes_on(farm, folder, tmp_path):
-    first = farm(tmp_path / "data", folder)
+def test_after_a_kill_of_the_farm_the_next_one_goes_on(farm, folder, data):
+    first = farm(data, folder)
     first.ask("CREATE TABLE kept AS SELECT 42 AS answer")
     assert first.kill() == -signal.SIGKILL
-    second = farm(tmp_path / "data", folder)
+    second = farm(data, folder)
     assert second.ask("SELECT answer FROM kept") == [(42,)]
 
 
-def test_a_kill_of_everything_leaves_no_obstacle(farm, folder, tmp_path):
-    first = farm(tmp_path / "data", folder)
+def test_a_kill_of_everything_leaves_no_obstacle(farm, folder, data):
+    first = farm(data, folder)
     first.ask("CREATE TABLE kept AS SELECT 42 AS answer")
     kill_tree(first.process.pid)
     first.end()
-    assert (tmp_path / "data" / "cluster" / "postmaster.pid").exists()
-    second = farm(tmp_path / "data", folder)
+    assert (data / "cluster" / "postmaster.pid").exists()
+    second = farm(data, folder)
     assert second.ask("SELECT answer FROM kept") == [(42,)]
 
 
-def test_a_pid_file_that_names_a_stranger_is_no_obstacle(farm, folder, tmp_path):
-    first = farm(tmp_path / "data", folder)
-    pid_file = tmp_path / "data" / "cluster" / "postmaster.pid"
+def test_a_pid_file_that_names_a_stranger_is_no_obstacle(farm, folder, data):
+    first = farm(data, folder)
+    pid_file = data / "cluster" / "postmaster.pid"
     _, *rest = pid_file.read_text().splitlines()
     kill_tree(first.process.pid)
     first.end()
@@ -158,29 +185,28 @@ def test_a_pid_file_that_names_a_stranger_is_no_obstacle(farm, folder, tmp_path)
     other_user = run_as(owner.st_uid, owner.st_gid) if os.geteuid() == 0 else []
     with subprocess.Popen([*other_user, "sleep", "1000"]) as stranger:
         pid_file.write_text("\n".join([str(stranger.pid), *rest]) + "\n")
-        second = farm(tmp_path / "data", folder)
+        second = farm(data, folder)
         assert second.ask("SELECT 1") == [(1,)]
         assert stranger.poll() is None
         stranger.kill()
 
 
-def test_a_server_that_is_killed_comes_back(farm, folder, tmp_path):
-    it = farm(tmp_path / "data", folder)
-    earlier = server_pid(tmp_path / "data")
+def test_a_server_that_is_killed_comes_back(farm, folder, data):
+    it = farm(data, folder)
+    earlier = server_pid(data)
     os.kill(earlier, signal.SIGKILL)
-    server = EmbeddedPostgres(tmp_path / "data", folder)
+    server = EmbeddedPostgres(data, folder)
     server.wait_until_ready()
     assert it.ask("SELECT 1") == [(1,)]
-    assert server_pid(tmp_path / "data") != earlier
+    assert server_pid(data) != earlier
 
 
-def test_a_second_farm_on_the_same_data_is_told_so(farm, folder, tmp_path):
-    first = farm(tmp_path / "data", folder)
-    second = farm(tmp_path / "data", folder)
+def test_a_second_farm_on_the_same_data_is_told_so(farm, folder, running):
+    second = farm(running.data, folder)
     assert second.end() == 1
     assert "another farm uses" in second.error
     assert "--data" in second.error
-    assert first.ask("SELECT 1") == [(1,)]
+    assert running.ask("SELECT 1") == [(1,)]
 
 
 def test_a_crash_while_the_cluster_is_made_is_made_good(farm, folder, tmp_path):
@@ -192,11 +218,10 @@ def test_a_crash_while_the_cluster_is_made_is_made_good(farm, folder, tmp_path):
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
-def test_nobody_gets_in_without_the_password(farm, folder, tmp_path, password):
-    farm(tmp_path / "data", folder)
+def test_nobody_gets_in_without_the_password(running, password):
     with pytest.raises(psycopg2.OperationalError, match="password"):
         psycopg2.connect(
-            host=tmp_path / "data" / "socket",
+            host=running.data / "socket",
             user="postgres",
             password=password,
             dbname="postgres",
@@ -214,9 +239,8 @@ def test_nothing_in_the_data_directory_is_open_to_others(farm, folder, tmp_path)
     assert not (data / "initial-password").exists()
 
 
-def test_other_roles_and_databases_have_addresses_of_their_own(farm, folder, tmp_path):
-    farm(tmp_path / "data", folder)
-    server = EmbeddedPostgres(tmp_path / "data", folder)
+def test_other_roles_and_databases_have_addresses_of_their_own(running, folder):
+    server = EmbeddedPostgres(running.data, folder)
     for _ in range(2):  # doing it again is harmless
         server.ensure_role("the builder's")
         server.ensure_database("piw/heels", owner="the builder's")
@@ -289,9 +313,8 @@ def test_a_directory_where_nothing_runs_has_no_leftovers(tmp_path):
 
 
 @as_root
-def test_as_root_the_server_runs_as_another_with_no_more_than_it_needs(farm, folder, tmp_path):
-    farm(tmp_path / "data", folder)
-    status = Path(f"/proc/{server_pid(tmp_path / 'data')}/status").read_text()
+def test_as_root_the_server_runs_as_another_with_no_more_than_it_needs(running):
+    status = Path(f"/proc/{server_pid(running.data)}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert "0" not in fields["Uid"].split()
     assert int(fields["CapEff"], 16).bit_count() <= 1

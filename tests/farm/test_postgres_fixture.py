@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[2]
 SUITE = """
 import os, signal
 import pytest
-from tests.postgres_fixture import cursor, database, postgres
+from psycopg2.errors import InsufficientPrivilege
+from tests.postgres_fixture import (
+    as_daemon, cursor, database, farm_database, farm_template, postgres
+)
 
 @pytest.mark.parametrize("number", range(4))
 def test_the_database_is_empty_and_ours(database, number):
@@ -18,6 +21,17 @@ def test_the_database_is_empty_and_ours(database, number):
         statements.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         assert statements.fetchone() == (0,)
         statements.execute("CREATE TABLE mine ()")
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_farm_database_has_the_schema_and_its_role_and_nothing_of_other_tests(
+    farm_database, number
+):
+    with cursor(as_daemon(farm_database)) as statements:
+        statements.execute("SELECT count(*) FROM packages")
+        assert statements.fetchone() == (0,)
+        statements.execute("INSERT INTO packages (name, display_name) VALUES ('six', 'six')")
+        with pytest.raises(InsufficientPrivilege):
+            statements.execute("CREATE TABLE mine ()")
 
 def test_the_server_is_one_for_all_workers(postgres):
     with open(os.environ["ADDRESSES"], "a") as file:
@@ -61,7 +75,7 @@ def is_ended(folder: Path) -> bool:
 
 @pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "two workers"])
 def test_all_tests_of_a_run_share_a_server_that_ends_with_it(tmp_path, options):
-    assert run_suite(tmp_path, *options).startswith("7 passed")
+    assert run_suite(tmp_path, *options).startswith("9 passed")
     assert len(set((tmp_path / "addresses").read_text().splitlines())) == 1
     assert is_ended(tmp_path)
 
