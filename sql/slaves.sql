@@ -2,16 +2,17 @@
 
 -- name: slaves
 -- A slave builds one thing at a time; the newest lease is told.
-SELECT slaves.slave_id, label, target_id, targets.name AS target, size, memory, present, last_seen,
-    wish, quarantined, unfit, COALESCE(packages.name || ' ' || version, '') AS build
+SELECT slaves.slave_id, slaves.label, slaves.target_id, targets.name AS target, slaves.size,
+    memory, present, last_seen, wish, quarantined, unfit,
+    COALESCE(packages.name || ' ' || version, '') AS build
 FROM slaves JOIN targets USING (target_id)
 LEFT JOIN LATERAL (
     SELECT version_id FROM leases WHERE leases.slave_id = slaves.slave_id
     ORDER BY build_id DESC LIMIT 1
 ) AS lease ON true
 LEFT JOIN versions USING (version_id) LEFT JOIN packages USING (package_id)
-WHERE CAST(:labels AS text[]) IS NULL OR label = ANY(:labels)
-ORDER BY present DESC, label LIMIT 2000;
+WHERE CAST(:labels AS text[]) IS NULL OR slaves.label = ANY(:labels)
+ORDER BY present DESC, slaves.label LIMIT 2000;
 
 -- name: labels
 SELECT label FROM slaves;

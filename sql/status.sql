@@ -20,7 +20,7 @@ FROM (
     ) AS due
 ) AS retries,
 (
-    SELECT (SELECT count(*) FROM (SELECT FROM page_jobs LIMIT 10000) AS some)
+    SELECT (SELECT count(*) FROM (SELECT FROM page_jobs LIMIT 10000) AS packages)
         + (SELECT count(*) FROM site_jobs) AS pages
 ) AS jobs;
 
