@@ -33,6 +33,7 @@ from piwheels.protocol.slave import (
     DeliveredFile,
     Die,
     Done,
+    Health,
     Hello,
     Idle,
     OfferedTarget,
@@ -98,11 +99,13 @@ class Scene:
         self.address = "tcp://127.0.0.1:*"
 
     @contextmanager
-    def dispatcher(self, timing=LONG):
+    def dispatcher(self, timing=LONG, is_another=False):
         stop = threading.Event()
         settings = Settings(timing=timing)
-        dispatcher = once_free(lambda: Dispatcher(self.engine, self.address, settings))
-        self.address = dispatcher.listener.address  # the next one listens there too
+        address = "tcp://127.0.0.1:*" if is_another else self.address
+        dispatcher = once_free(lambda: Dispatcher(self.engine, address, settings))
+        if not is_another:
+            self.address = dispatcher.listener.address  # the next one listens there too
         thread = threading.Thread(target=dispatcher.serve, args=(stop.is_set, lambda: None))
         thread.start()
         try:
@@ -383,6 +386,135 @@ def test_a_slave_with_a_wrong_clock_gets_no_work_and_is_told_why(address):
     answer = slave.greet()
     assert isinstance(answer, Die)
     assert "clock" in answer.reason
+
+
+def test_two_dispatchers_on_one_database_never_grant_the_same_build(scene, address):
+    names = {f"tiny-{number}" for number in range(10)}
+    with scene.dispatcher(is_another=True) as other:
+        slaves = [Slave(where, f"pi-{n}-{where}") for n in range(5) for where in (address, other)]
+        for slave in slaves:
+            slave.greet()
+        settle(scene)
+        for slave in slaves:
+            slave.caller.ask(FROM_SLAVE.encode(Idle()))
+        for name in names:
+            scene.want(name)
+        orders = [answer if isinstance(answer := s.hear(), Build) else s.take() for s in slaves]
+    assert {order.package for order in orders} == names
+    assert {order.build_id for order in orders} == set(range(1, 11))
+
+
+def test_a_build_begun_with_one_dispatcher_ends_with_another(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    with scene.dispatcher(is_another=True) as other:
+        slave.caller.close()
+        slave.caller = Caller(other)
+        assert slave.ask(Busy(order.lease, Phase.BUILDING)) == Who()
+        assert slave.greet(order.lease).lease == order.lease
+        finish(scene, slave, order)
+    assert scene.rows("SELECT build_id, outcome FROM builds") == [(order.build_id, "success")]
+
+
+def test_of_two_processes_of_one_name_the_newer_works_and_the_older_is_sent_away(
+    scene, slave, address
+):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    twin = Slave(address)
+    twin.hello = replace(twin.hello, run=b"2" * 16)
+    assert twin.greet().lease is None
+    assert isinstance(slave.ask(Busy(order.lease, Phase.BUILDING)), Cancel)
+    answer = slave.ask(Idle())
+    assert isinstance(answer, Die)
+    assert "--label" in answer.reason
+    scene.change("UPDATE queue SET ready = true, avoid = NULL")
+    assert twin.take().package == "tiny"
+
+
+def test_a_result_that_two_connections_report_is_committed_once(scene, slave, address):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    finish(scene, slave, order)
+    again = Slave(address)
+    again.greet(order.lease)
+    assert again.ask(built(order)) == Done()
+    assert slave.ask(Sent(order.lease)) == Done()
+    assert scene.rows("SELECT count(*) FROM builds") == [(1,)]
+
+
+def test_a_paused_slave_gets_work_as_soon_as_it_is_resumed(scene):
+    with scene.dispatcher(replace(LONG, patience=60)) as address:
+        slave = Slave(address)
+        slave.greet()
+        settle(scene)
+        scene.change("UPDATE slaves SET wish = 'rest'")
+        slave.caller.ask(FROM_SLAVE.encode(Idle()))
+        scene.want()
+        scene.change("UPDATE slaves SET wish = 'work'")
+        assert isinstance(slave.hear(), Build)
+
+
+def test_a_slave_that_waits_leaves_as_soon_as_it_is_told_to_and_may_come_back(scene):
+    with scene.dispatcher(replace(LONG, patience=60)) as address:
+        slave = Slave(address)
+        slave.greet()
+        settle(scene)
+        slave.caller.ask(FROM_SLAVE.encode(Idle()))
+        scene.change("UPDATE slaves SET wish = 'leave'")
+        assert isinstance(slave.hear(), Die)
+        scene.want()
+        slave.hello = replace(slave.hello, run=b"2" * 16)
+        slave.greet()
+        assert isinstance(slave.take(), Build)
+
+
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        (Health(disk_free=1000), "disk"),
+        (Health(memory_free=1000), "memory"),
+        (Health(temperature=120.0), "hot"),
+    ],
+)
+def test_a_slave_that_is_not_fit_gets_no_work_and_hears_why(scene, slave, health, said):
+    scene.want()
+    settle(scene)
+    answer = slave.ask(Idle(health))
+    assert isinstance(answer, Sleep)
+    assert said in answer.reason
+    assert isinstance(slave.ask(Idle()), Build)
+
+
+def test_a_build_that_ends_without_any_file_is_committed_at_once(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    failed = built(
+        order,
+        outcome=Outcome.FAILURE,
+        wheels=(),
+        log=None,
+        kind=FailureClass.DISK_FULL,
+        cause="full",
+    )
+    assert slave.ask(failed) == Done()
+    assert scene.rows("SELECT kind, cause FROM builds") == [("slave disk full", "full")]
+
+
+def test_a_dispatcher_whose_connections_the_database_closes_goes_on(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    scene.change(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert slave.ask(Busy(order.lease, Phase.BUILDING)) == Continue()
+    finish(scene, slave, order)
 
 
 @pytest.mark.parametrize("frame", [b"", b"\xff", b"\xa1\x64type\x64NOPE", b"x" * 100_000])
