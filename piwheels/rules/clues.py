@@ -280,7 +280,7 @@ LEGACY = (
         r"|AttributeError: (?:module '(?:numpy|np|Cython)[\w.]{0,60}'"
         r"|'(?:build|build_\w{1,10}|sdist|egg_info|install|install_\w{1,10}|bdist_\w{1,10}|test"
         r"|Distribution)' object) has no attribute"
-        r"|NameError: name 'CCompiler'|TypeError: dist must be a Distribution instance",
+        r"|NameError: name 'CCompiler'|TypeError: (?:CC|C)ompiler\.__init__\(\)",
         _as_printed(ERA),
     ),
     _clue(

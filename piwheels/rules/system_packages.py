@@ -167,6 +167,7 @@ TOOLS = {
     "bison": "bison",
     "flex": "flex",
     "patchelf": "patchelf",
+    "proj": "proj-bin",
     "protoc": "protobuf-compiler",
     "git": "git",
     "hg": "mercurial",

@@ -1,5 +1,7 @@
 """What a log gives away, and what follows from it."""
 
+# ruff: noqa: RUF001  compilers quote like that
+
 from datetime import timedelta
 
 import pytest
@@ -65,6 +67,62 @@ LOGS = [
         "build it again with the build tools of its release date",
     ),
     (
+        "Exception: Can not find valid pkg-config name.\n"
+        "Specify MYSQLCLIENT_CFLAGS and MYSQLCLIENT_LDFLAGS env vars manually",
+        FailureClass.MISSING_TOOL,
+        "pkg-config knows no MySQL or MariaDB",
+        "apt install libmariadb-dev pkg-config",
+    ),
+    (
+        "Package libswresample was not found in the pkg-config search path.",
+        FailureClass.MISSING_TOOL,
+        "pkg-config does not know libswresample: its development files are missing",
+        "apt install libswresample-dev",
+    ),
+    (
+        "Package hardly-known was not found in the pkg-config search path.",
+        FailureClass.MISSING_TOOL,
+        "pkg-config does not know hardly-known: its development files are missing",
+        "apt-file search hardly-known.pc names the package to install",
+    ),
+    (
+        "  Could NOT find ZLIB (missing: ZLIB_LIBRARY ZLIB_INCLUDE_DIR)",
+        FailureClass.MISSING_TOOL,
+        "CMake cannot find ZLIB: its development files are missing",
+        "apt install zlib1g-dev",
+    ),
+    (
+        "-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)\nCMake Error: it is too dark",
+        FailureClass.SOURCE_ERROR,
+        "CMake Error: it is too dark",
+        "",
+    ),
+    (
+        "ext/_yaml.c:4:10: fatal error: longintrepr.h: No such file or directory",
+        FailureClass.UNSUPPORTED,
+        "its C code needs longintrepr.h, which this Python no longer has",
+        "",
+    ),
+    (
+        "x.c:2:69: error: ‘PyTypeObject’ {aka ‘struct _typeobject’} has no member named ‘tp_print’;"
+        " did you mean ‘tp_init’?",
+        FailureClass.UNSUPPORTED,
+        "its C code uses PyTypeObject.tp_print, which this Python no longer has",
+        "",
+    ),
+    (
+        "x.c:2:10: fatal error: numpy/arrayobject.h: No such file or directory",
+        FailureClass.SOURCE_ERROR,
+        "the build needs the module numpy, which the package does not require for building",
+        "add numpy to requires under [build-system] in its pyproject.toml",
+    ),
+    (
+        "ERROR: No matching distribution found for numpy==1.13.3",
+        FailureClass.DEPENDENCY_UNAVAILABLE,
+        "the requirement numpy==1.13.3 cannot be had",
+        "",
+    ),
+    (
         "ModuleNotFoundError: No module named 'numpy'",
         FailureClass.SOURCE_ERROR,
         "the build needs the module numpy, which the package does not require for building",
@@ -113,6 +171,45 @@ LOGS = [
 def test_a_log_gives_its_reason_away(log, kind, cause, fix):
     failure = classify(log)
     assert (failure.kind, failure.cause, failure.fix) == (kind, cause, fix)
+
+
+# The last words of old releases, and of small ones made for the purpose, under today's tools.
+OUTDATED = [
+    "ModuleNotFoundError: No module named 'distutils.msvccompiler'",  # thinc 7.4.0
+    "ModuleNotFoundError: No module named 'numpy.distutils'",  # on Python 3.12
+    "ModuleNotFoundError: No module named 'setuptools.command.test'",
+    "ImportError: cannot import name 'Feature' from 'setuptools' (/environment/lib/__init__.py)",
+    "ImportError: cannot import name 'build_py_2to3' from 'distutils.command.build_py' (/x.py)",
+    "error in demjson setup command: use_2to3 is invalid.",  # demjson 2.2.4
+    "error in x setup command: 'extras_require' must be a dictionary whose values are strings",
+    "packaging.version.InvalidVersion: Invalid version: '1.0-foo-bar'",
+    "error: Multiple top-level packages discovered in a flat-layout: ['b', 'a'].",
+    "AttributeError: 'build_ext' object has no attribute 'cython_sources'",  # PyYAML 5.4.1
+    "AttributeError: module 'numpy' has no attribute 'int'.",
+    "NameError: name 'CCompiler' is not defined. Did you mean: 'ccompiler'?",  # numpy 1.16.6
+    "TypeError: Compiler.__init__() takes from 1 to 3 positional arguments but 4 were given",
+    "src/gevent/libev/corecext.pyx:59:26: undeclared name not builtin: long",  # gevent 1.5.0
+    "Cython.Compiler.Errors.CompileError: src/_mssql.pyx",  # pymssql 2.1.5
+    "x.c:2:10: fatal error: numpy/noprefix.h: No such file or directory",
+    "x.c:3:35: error: ‘PyArray_Descr’ {aka ‘struct _PyArray_Descr’} has no member named ‘names’",
+]
+
+
+@pytest.mark.parametrize("log", OUTDATED, ids=[line[:60] for line in OUTDATED])
+def test_what_older_tools_would_build_is_told_apart(log):
+    failure = classify(log)
+    assert failure.kind is FailureClass.LEGACY_TOOLS
+    assert failure.fix == "build it again with the build tools of its release date"
+
+
+def test_remarks_of_cython_are_no_errors():
+    log = "performance hint: a.pyx:1:0: slow\nwarning: a.pyx:2:0: odd\nValueError: no"
+    assert classify(log).cause == "ValueError: no"
+
+
+def test_a_requirement_that_a_build_cannot_install_is_what_it_needs():
+    assert classify("ERROR: No matching distribution found for Foo_Bar==1").needs == "foo-bar"
+    assert classify("error: whatever").needs == ""
 
 
 def test_a_failed_compiler_is_not_a_missing_one():
