@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.generator.options import commands, parser_of
+from tests.docs.generator.options import commands, options_of, parser_of
 from tests.docs.pages import COMMENT, FENCE, PAGES, ROOT, identify
 from tests.running_farm import BIN
 
@@ -70,8 +70,7 @@ def test_every_source_file_that_is_named_exists(page):
 def test_a_call_on_a_page_is_understood_by_its_command(words, tmp_path):
     command, *arguments = words
     parser = parser_of(command)
-    known = {name for action in parser._actions for name in action.option_strings}
-    assert {word for word in arguments if word.startswith("-")} <= known
+    assert {word for word in arguments if word.startswith("-")} <= options_of(parser)
     if "-c" in arguments:
         place = arguments.index("-c")
         del arguments[place : place + 2]

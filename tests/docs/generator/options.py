@@ -62,7 +62,66 @@ def options(command: str) -> str:
         rows = [[f"`{_metavar(action)}`", _help(action)] for action in positional]
         text += "\n" + table(["argument", "meaning"], rows)
     rows = [[_spelling(action), _default(action), _help(action)] for action in optional]
-    return text + "\n" + table(["option", "default", "meaning"], rows)
+    text += "\n" + table(["option", "default", "meaning"], rows)
+    if doing := actions_of(parser):
+        rows = [
+            [f"`{name} {_own_words(action)}`".replace(" `", "`"), _what(parser, name)]
+            for name, action in doing.items()
+        ]
+        text += "\n" + table(["action", "does"], rows)
+        if own := _own_options(parser, doing):
+            text += "\n" + table(["option", "of", "meaning"], own)
+    return text
+
+
+def actions_of(parser: cli.Parser) -> dict[str, argparse.ArgumentParser]:
+    """What a command can do: the parsers of its actions, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def _own_words(action: argparse.ArgumentParser) -> str:
+    """The arguments of an action, and its options that must be given."""
+    words = []
+    for each in action._actions:
+        if not each.option_strings:
+            word = _metavar(each)
+            word = {"?": f"[{word}]", "*": f"[{word}…]", "+": f"{word}…"}.get(str(each.nargs), word)
+            words.append(word)
+        elif each.required:
+            words.append(f"{each.option_strings[0]} {_metavar(each)}")
+    return " ".join(words)
+
+
+def _what(parser: cli.Parser, name: str) -> str:
+    """What an action does, as the help of its command says."""
+    choices = next(
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return next(str(each.help) for each in choices._choices_actions if each.dest == name)
+
+
+def _own_options(parser: cli.Parser, doing: dict[str, argparse.ArgumentParser]) -> list[list[str]]:
+    """The options that only some actions take."""
+    common = {name for action in parser._actions for name in action.option_strings}
+    of: dict[tuple[str, str], list[str]] = {}
+    for name, action in doing.items():
+        for each in action._actions:
+            if each.option_strings and each.option_strings[0] not in common:
+                of.setdefault((_spelling(each), _help(each)), []).append(f"`{name}`")
+    return [[spelling, ", ".join(names), what] for (spelling, what), names in of.items()]
+
+
+def options_of(parser: cli.Parser) -> set[str]:
+    """Every option that may be given to a command or to one of its actions."""
+    return {
+        name
+        for each in (parser, *actions_of(parser).values())
+        for action in each._actions
+        for name in action.option_strings
+    }
 
 
 def common() -> str:
