@@ -26,7 +26,7 @@ from piwheels.protocol.slave import (
 )
 
 FIRST_SILENCE = 5.0  # seconds between two HELLOs, until the master says better
-MOST_DELIVERIES = 5  # of the same files in a row, before they are given up
+MOST_DELIVERIES = 5  # of the same files in a row, before this process gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,14 +336,9 @@ def _report(session: Building, finished: Finished, now: float) -> Step:
 
 
 def _lost(lease: bytes | None) -> Step:
-    """Nobody told the build to end, so this is a fault of ours."""
-    return _give_up(lease, "the builder failed; see this slave's log")
-
-
-def _give_up(lease: bytes | None, reason: str) -> Step:
-    """Something is wrong here: free the lease for others, and begin afresh."""
+    """Nobody told the build to end, so this is a fault of ours: begin afresh."""
     forget: list[Action] = [] if lease is None else [Forget(lease)]
-    return Gone(), [*forget, Say(Bye()), Leave(reason)]
+    return Gone(), [*forget, Say(Bye()), Leave("the builder failed; see this slave's log")]
 
 
 def _say_again(session: Reporting | Confirming, _: Tick, now: float) -> Step:
@@ -357,8 +352,8 @@ def _deliver(session: Reporting | Confirming, send: Send, now: float) -> Step:
     deliveries = 1
     if isinstance(session, Confirming) and session.names == send.names:
         deliveries = session.deliveries + 1
-    if deliveries > MOST_DELIVERIES:
-        return _give_up(session.built.lease, "a result cannot be delivered; see this slave's log")
+    if deliveries > MOST_DELIVERIES:  # the next run drops the result if it cannot be read
+        return Gone(), [Leave("a result cannot be delivered; see this slave's log")]
     delivering = Delivering(session.pace, now, session.built, send.names, deliveries)
     return delivering, [Deliver(session.built, send.names)]
 

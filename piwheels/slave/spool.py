@@ -70,10 +70,20 @@ class Spool:
         """The results that were kept, oldest first; what a crash left beside them goes."""
         for folder in sorted(self.directory.iterdir(), key=lambda path: path.stat().st_mtime):
             built = _read(folder / RESULT)
-            if built is not None and self.folder(built.lease) == folder:
+            if built is not None and self.folder(built.lease) == folder and self._is_whole(built):
                 yield built
             else:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _is_whole(self, built: Built) -> bool:
+        """Whether its files are as they were; else they could never be delivered."""
+        files = self.files(built)
+        try:
+            return all(
+                _delivered(files[each.name]) == each for each in (built.log, *built.wheels) if each
+            )
+        except OSError:
+            return False
 
     def files(self, built: Built) -> dict[str, Path]:
         """The files of a result, by name."""

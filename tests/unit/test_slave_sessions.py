@@ -1,5 +1,6 @@
 """Both sides of the slave conversation: every pair of session and message."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -24,15 +25,17 @@ ORDER = said.Build(
     said.OrderedLimits(1.0, 1.0, 0, 0, 0, 0),
 )
 BUILT = said.Built(LEASE, Outcome.SUCCESS, 1.0, LOG)
+NAMES = (said.LOG_NAME,)
+SPEAKER = master.Speaker(1, b"run" + bytes(13))
 TIMING = master.Timing()
 PACE = slave.Pace(heartbeat=15, silence=20)
 
 MASTER_SESSIONS = [
     master.Stranger(),
     master.Greeting(HELLO),
-    master.Ready(1),
-    master.Asking(1),
-    master.Working(1, LEASE),
+    master.Ready(SPEAKER),
+    master.Asking(SPEAKER),
+    master.Working(SPEAKER, LEASE),
 ]
 MASTER_EVENTS = [
     HELLO,
@@ -41,12 +44,14 @@ MASTER_EVENTS = [
     BUILT,
     said.Sent(LEASE),
     said.Bye(),
-    master.Registered(1),
+    master.Registered(SPEAKER),
     ORDER,
     master.Nothing("the queue is empty"),
+    master.Dismissed("another process speaks as this slave"),
     master.Extended(),
     master.Void("not wanted"),
-    master.Missing((said.LOG_NAME,)),
+    master.Missing(NAMES),
+    master.Unreported(),
     master.Committed(),
 ]
 SLAVE_SESSIONS = [
@@ -68,7 +73,7 @@ SLAVE_EVENTS = [
     said.Sleep(5.0, "nothing waits"),
     said.Continue(),
     said.Cancel("not wanted"),
-    said.Send((said.LOG_NAME,)),
+    said.Send(NAMES),
     said.Done(),
     slave.Tick(),
     slave.Proceeded(),
@@ -132,14 +137,32 @@ def test_a_slave_of_another_protocol_is_told_what_to_install():
 
 
 @pytest.mark.parametrize(
-    "session", [master.Ready(1), master.Asking(1), master.Working(1, OTHER)], ids=name
+    "session",
+    [master.Ready(SPEAKER), master.Asking(SPEAKER), master.Working(SPEAKER, OTHER)],
+    ids=name,
 )
 def test_what_a_known_slave_says_counts_whatever_it_said_before(session):
     working, [extend] = master.step(session, said.Busy(LEASE, Phase.BUILDING), TIMING)
-    assert working == master.Working(1, LEASE)
-    assert extend == master.Extend(1, said.Busy(LEASE, Phase.BUILDING))
+    assert working == master.Working(SPEAKER, LEASE)
+    assert extend == master.Extend(SPEAKER, said.Busy(LEASE, Phase.BUILDING))
     working, [conclude] = master.step(session, said.Sent(LEASE), TIMING)
-    assert conclude == master.Conclude(1, LEASE)
+    assert conclude == master.Conclude(SPEAKER, LEASE)
+
+
+def test_a_slave_that_must_leave_is_told_why_and_forgotten():
+    dismissed = master.Dismissed("another process speaks as this slave")
+    stranger, actions = master.step(master.Asking(SPEAKER), dismissed, TIMING)
+    assert stranger == master.Stranger()
+    assert says(actions) == [said.Die(dismissed.reason)]
+
+
+def test_whoever_speaks_is_known_by_number_and_process():
+    hello = replace(HELLO, run=SPEAKER.run)
+    greeting, [register] = master.step(master.Stranger(), hello, TIMING)
+    assert register == master.Register(hello)
+    ready, actions = master.step(greeting, master.Registered(SPEAKER), TIMING)
+    assert ready == master.Ready(SPEAKER)
+    assert says(actions) == [said.Ack(SPEAKER.slave, TIMING.heartbeat, TIMING.silence)]
 
 
 def test_a_master_that_forgot_us_is_told_of_the_build_in_progress():
@@ -150,6 +173,62 @@ def test_a_master_that_forgot_us_is_told_of_the_build_in_progress():
         slave.Building(slave.Pace(15, 20), 6.0, LEASE),
         [],
     )
+
+
+def test_a_delivery_goes_on_while_the_master_learns_who_we_are():
+    delivering = slave.Delivering(PACE, 0, BUILT, NAMES, 2)
+    greeting, actions = slave.step(delivering, said.Who(), 5.0)
+    assert actions == [slave.SayHello(LEASE)]
+    again, actions = slave.step(greeting, said.Ack(1, 15.0, 20.0, lease=LEASE), 6.0)
+    assert (again, actions) == (slave.Delivering(slave.Pace(15, 20), 6.0, BUILT, NAMES, 2), [])
+
+
+def test_a_delivery_that_ends_while_greeting_begins_with_the_result_again():
+    greeting, _ = slave.step(slave.Delivering(PACE, 0, BUILT, NAMES), said.Who(), 5.0)
+    greeting, _ = slave.step(greeting, slave.Delivered(), 6.0)
+    _, actions = slave.step(greeting, said.Ack(1, 15.0, 20.0, lease=LEASE), 7.0)
+    assert actions == [slave.Say(BUILT)]
+
+
+def test_no_work_is_asked_for_before_an_unwanted_delivery_has_ended():
+    greeting, _ = slave.step(slave.Delivering(PACE, 0, BUILT, NAMES), said.Who(), 5.0)
+    stopping, actions = slave.step(greeting, said.Ack(1, 15.0, 20.0), 6.0)
+    assert actions == [slave.Abort()]
+    _, actions = slave.step(stopping, slave.Delivered(), 7.0)
+    assert actions == [slave.Forget(LEASE), slave.SayIdle()]
+
+
+def test_the_answer_to_a_hello_said_before_the_slave_was_told_to_quit_is_no_news():
+    greeting, _ = slave.step(slave.Building(PACE, 0, LEASE), said.Who(), 5.0)
+    stopping, _ = slave.step(greeting, slave.Quit(), 6.0)
+    assert slave.step(stopping, said.Ack(1, 15.0, 20.0, lease=LEASE), 7.0) == (stopping, [])
+
+
+def test_a_process_that_cannot_deliver_makes_room_for_another_and_leaves_it_the_result():
+    session = slave.Reporting(PACE, 0, BUILT)
+    for _ in range(slave.MOST_DELIVERIES):
+        session, [deliver] = slave.step(session, said.Send(NAMES), 1.0)
+        assert deliver == slave.Deliver(BUILT, NAMES)
+        session, actions = slave.step(session, slave.Delivered(), 2.0)
+        assert actions == [slave.Say(said.Sent(LEASE))]
+    gone, [leave] = slave.step(session, said.Send(NAMES), 3.0)
+    assert gone == slave.Gone()
+    assert "cannot be delivered" in leave.reason
+    assert not leave.is_final
+
+
+def test_deliveries_are_counted_anew_when_some_files_arrived():
+    session = slave.Confirming(PACE, 0, BUILT, (said.LOG_NAME, "six.whl"), slave.MOST_DELIVERIES)
+    delivering, _ = slave.step(session, said.Send(NAMES), 1.0)
+    assert delivering.deliveries == 1
+
+
+def test_a_report_that_was_lost_with_its_lease_is_asked_for_again():
+    _, actions = master.step(master.Working(SPEAKER, LEASE), master.Unreported(), TIMING)
+    assert says(actions) == [said.Who()]
+    greeting, _ = slave.step(slave.Confirming(PACE, 0, BUILT), said.Who(), 1.0)
+    _, actions = slave.step(greeting, said.Ack(1, 15.0, 20.0, lease=LEASE), 2.0)
+    assert actions == [slave.Say(BUILT)]
 
 
 def test_a_build_that_ends_while_greeting_is_reported_once_welcome():
