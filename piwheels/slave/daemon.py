@@ -111,8 +111,7 @@ class Daemon:
             while not self.events.empty():
                 self._on_event(self.events.get())
             self._on_event(rules.Tick())
-        self.caller.close(LAST_WORDS_MS)
-        self.mailbox.close()
+        self.caller.close(LAST_WORDS_MS)  # the mailbox stays: other threads may still post to it
         return self.parting
 
     def quit(self) -> None:
