@@ -2,14 +2,14 @@
 
 -- name: slaves
 -- A slave builds one thing at a time; the newest lease is told.
-SELECT slaves.slave_id, slaves.label, slaves.target_id, targets.name AS target, slaves.size,
+SELECT slave_id, slaves.label, slaves.target_id, targets.name AS target, slaves.size,
     memory, present, last_seen, wish, quarantined, unfit,
     COALESCE(packages.name || ' ' || version, '') AS build
 FROM slaves JOIN targets USING (target_id)
-LEFT JOIN LATERAL (
-    SELECT version_id FROM leases WHERE leases.slave_id = slaves.slave_id
-    ORDER BY build_id DESC LIMIT 1
-) AS lease ON true
+LEFT JOIN (
+    SELECT DISTINCT ON (slave_id) slave_id, version_id FROM leases
+    ORDER BY slave_id, build_id DESC
+) AS newest USING (slave_id)
 LEFT JOIN versions USING (version_id) LEFT JOIN packages USING (package_id)
 WHERE CAST(:labels AS text[]) IS NULL OR slaves.label = ANY(:labels)
 ORDER BY present DESC, slaves.label LIMIT 2000;

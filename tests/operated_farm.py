@@ -117,6 +117,7 @@ class OperatedFarm:
             "version": version,
             "lane": lane,
             "sdist_name": f"{package}-{version}.tar.gz",
+            "sdist_url": "http://127.0.0.1/x",
             "sdist_sha256": "0" * 64,
             **details,
         }

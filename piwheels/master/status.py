@@ -1,6 +1,7 @@
 """The status service: tells monitors how the farm is, and takes what operators want of slaves.
 
-Two sockets, one thread: the farm is told twice a second, requests are answered as they come.
+Two sockets, one thread: the farm is told twice a second, or less often where that takes long;
+requests are answered as they come.
 """
 
 import logging
@@ -27,6 +28,8 @@ from piwheels.transport import Broadcaster, Waiter
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
+SHARE = 10  # the farm is told so rarely that it takes one part in so many of the time,
+LONGEST = 5.0  # but not more rarely than that
 
 
 class Status:
@@ -42,11 +45,13 @@ class Status:
         """Work until *is_stopping*; call *beat* about once a second."""
         waiter = Waiter(self.control.listener)
         while not is_stopping():
+            began = time.monotonic()
             self._tell()
-            beat()
-            due = time.monotonic() + PERIOD
-            while (left := due - time.monotonic()) > 0:
-                if waiter.wait(left):
+            took = time.monotonic() - began
+            due = began + min(max(PERIOD, SHARE * took), LONGEST)
+            while not is_stopping() and (left := due - time.monotonic()) > 0:
+                beat()
+                if waiter.wait(min(left, PERIOD)):
                     self.control.answer_all()
         self.broadcaster.close()
         self.control.close()
