@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,15 +84,20 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(tmp_path) -> Iterator[Server]:
-    handler = partial(Handler, directory=str(tmp_path))
-    with Server(("127.0.0.1", 0), handler) as served:
+@contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as served:
         thread = threading.Thread(target=served.serve_forever)
         thread.start()
         yield served
         served.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    with serving(tmp_path) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")
@@ -192,8 +198,14 @@ class Result:
         return Path(wheel)
 
 
-@pytest.fixture
-def slave(user, slave_directory, server, tmp_path) -> Iterator[Slave]:
+@contextmanager
+def slave_of(user: User, directory: Path, server: Server, sdists: Path) -> Iterator[Slave]:
     with tempfile.TemporaryDirectory(prefix="piwheels-spools-") as spools:
         os.chmod(spools, 0o711)
-        yield Slave(user, slave_directory, server, tmp_path, Path(spools))
+        yield Slave(user, directory, server, sdists, Path(spools))
+
+
+@pytest.fixture
+def slave(user, slave_directory, server, tmp_path) -> Iterator[Slave]:
+    with slave_of(user, slave_directory, server, tmp_path) as slave:
+        yield slave

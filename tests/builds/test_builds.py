@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from piwheels.protocol.slave import LOG_NAME
+from tests.builds.conftest import serving, slave_of
 
 PYTHONS = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python3.[0-9]*[0-9]"))
 
@@ -198,17 +199,19 @@ def test_a_wheel_with_its_native_code_is_not_degraded(slave):
     assert slave.build("tiny-degraded", native=True).failure is None
 
 
-@pytest.fixture
-def curious(slave, slave_directory):
-    """What a nosy build found, by what it tried."""
-    secret = slave.spools / "secret"
-    secret.write_text("the wheel of somebody else")
-    os.chown(secret, slave.user.uid, -1)
-    with subprocess.Popen(["sleep", "600"]) as victim:
-        environment = {"VICTIM": str(victim.pid), "SECRET": str(secret)}
-        result = slave.build("tiny-curious", environment=environment)
-        survived = victim.poll() is None
-        victim.kill()
+@pytest.fixture(scope="module")
+def curious(user, slave_directory, tmp_path_factory):
+    """What a nosy build found, by what it tried; one build for all who ask."""
+    folder = tmp_path_factory.mktemp("curious")
+    with serving(folder) as server, slave_of(user, slave_directory, server, folder) as slave:
+        secret = slave.spools / "secret"
+        secret.write_text("the wheel of somebody else")
+        os.chown(secret, user.uid, -1)
+        with subprocess.Popen(["sleep", "600"]) as victim:
+            environment = {"VICTIM": str(victim.pid), "SECRET": str(secret)}
+            result = slave.build("tiny-curious", environment=environment)
+            survived = victim.poll() is None
+            victim.kill()
     lines = [line.partition(": ") for line in result.log.splitlines()]
     return {name: answer for name, _, answer in lines} | {"survived": survived}
 
@@ -244,7 +247,7 @@ def test_a_build_has_an_empty_home_and_a_fixed_place(curious):
     assert curious["directory"] == "/build"
 
 
-def test_a_build_sees_none_of_the_slaves_environment(slave, curious, monkeypatch):
+def test_a_build_sees_none_of_the_slaves_environment(curious):
     assert "PIWHEELS_BUILD" in curious["variables"]
     assert "GIT_TERMINAL_PROMPT" in curious["variables"]
     assert "PYTHONPATH" not in curious["variables"]

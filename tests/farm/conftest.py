@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres_fixture import copy_data, prepared_postgres, run_folder
 from tests.pypi_server import small_pypi
 from tests.running_farm import put_packages, running_farm
 
@@ -16,10 +17,31 @@ def pypi(tmp_path_factory):
         yield index
 
 
+@pytest.fixture(scope="session")
+def prepare(tmp_path_factory):
+    """Spare the farm that will be in a directory the making of its cluster; return the directory.
+
+    For all farms but those whose first start is what the test is about.
+    """
+
+    def prepare(data):
+        data.mkdir(exist_ok=True)
+        copy_data(prepared_postgres(run_folder(tmp_path_factory)), data / "postgresql")
+        return data
+
+    return prepare
+
+
+@pytest.fixture
+def data(tmp_path, prepare):
+    """The prepared directory of a farm."""
+    return prepare(tmp_path / "farm")
+
+
 @pytest.fixture(scope="module")
-def farm(tmp_path_factory, pypi):
+def farm(tmp_path_factory, prepare, pypi):
     """A farm that other tests of the module use too."""
-    with running_farm(tmp_path_factory.mktemp("farm"), pypi.simple_url) as farm:
+    with running_farm(prepare(tmp_path_factory.mktemp("farm")), pypi.simple_url) as farm:
         yield farm
 
 

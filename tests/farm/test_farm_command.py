@@ -27,19 +27,34 @@ def errors(farm):
     return (farm.data / "logs" / "errors.log").read_text()
 
 
-def test_ctrl_c_ends_every_process(tmp_path, pypi):
-    with running_farm(tmp_path / "farm", pypi.simple_url, "tiny-slow") as farm:
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, prepare, pypi):
+    """A farm that ended with Ctrl+C amid a build; its exit status and what its processes were."""
+    data = prepare(tmp_path_factory.mktemp("farm"))
+    with running_farm(data, pypi.simple_url, "tiny-slow") as farm:
         farm.status(until=lambda now: now.running)
         processes = farm.processes()
-        assert len(processes) > 10
-        assert farm.interrupt() == 0
+        return data, farm.interrupt(), processes
+
+
+def test_ctrl_c_ends_every_process(interrupted):
+    data, status, processes = interrupted
+    assert status == 0
+    assert len(processes) > 10
     _, alive = psutil.wait_procs(processes, timeout=0)
     assert alive == []
-    assert not (tmp_path / "farm" / "postgresql" / "cluster" / "postmaster.pid").exists()
+    assert not (data / "postgresql" / "cluster" / "postmaster.pid").exists()
 
 
-def test_a_farm_that_is_killed_leaves_no_process(tmp_path, pypi):
-    with running_farm(tmp_path / "farm", pypi.simple_url, "tiny-slow") as farm:
+def test_a_build_that_was_interrupted_is_made_by_the_next_run(interrupted, pypi):
+    data, _, _ = interrupted
+    again = run_to_end(data, pypi.simple_url)
+    assert again.process.returncode == 0, again.text() + errors(again)
+    assert (data / "www" / "simple" / "tiny-slow").exists()
+
+
+def test_a_farm_that_is_killed_leaves_no_process(data, pypi):
+    with running_farm(data, pypi.simple_url, "tiny-slow") as farm:
         farm.status(until=lambda now: now.running)
         processes = farm.processes()
         farm.process.kill()
@@ -58,17 +73,8 @@ def test_a_second_run_goes_on_with_the_data_of_the_first(tmp_path, pypi):
     assert " in 0." not in second.text(), "nothing was built again"
 
 
-def test_a_build_that_was_interrupted_is_made_by_the_next_run(tmp_path, pypi):
-    with running_farm(tmp_path / "farm", pypi.simple_url, "tiny-slow") as farm:
-        farm.status(until=lambda now: now.running)
-        farm.interrupt()
-    again = run_to_end(tmp_path / "farm", pypi.simple_url)
-    assert again.process.returncode == 0, again.text() + errors(again)
-    assert (tmp_path / "farm" / "www" / "simple" / "tiny-slow").exists()
-
-
-def test_a_failure_makes_the_exit_status_and_is_told_with_cause_and_log(tmp_path, pypi):
-    farm = run_to_end(tmp_path / "farm", pypi.simple_url, "tiny-missing-header", "tiny-pure")
+def test_a_failure_makes_the_exit_status_and_is_told_with_cause_and_log(data, pypi):
+    farm = run_to_end(data, pypi.simple_url, "tiny-missing-header", "tiny-pure")
     assert farm.process.returncode == 1
     text = farm.text()
     assert "✗ tiny-missing-header 1.0" in text
@@ -80,23 +86,30 @@ def test_a_failure_makes_the_exit_status_and_is_told_with_cause_and_log(tmp_path
     assert "1 of 2 have a wheel" in text
 
 
+@pytest.fixture(scope="module")
+def asked_in_vain(tmp_path_factory, prepare, pypi):
+    """A farm that was asked for nothing but what does not exist."""
+    data = prepare(tmp_path_factory.mktemp("farm"))
+    return run_to_end(data, pypi.simple_url, "no-such-package", "tiny-pure==99")
+
+
 @pytest.mark.parametrize(
-    ("requirement", "reason", "step"),
+    ("reason", "step"),
     [
-        ("no-such-package", "there is no project no-such-package", "check the spelling"),
-        ("tiny-pure==99", "no version of tiny-pure", "try"),
+        ("there is no project no-such-package", "check the spelling"),
+        ("no version of tiny-pure", "try"),
     ],
 )
-def test_what_does_not_exist_is_told_with_the_next_step(tmp_path, pypi, requirement, reason, step):
-    farm = run_to_end(tmp_path / "farm", pypi.simple_url, requirement)
-    assert farm.process.returncode == 1
-    assert reason in farm.text()
-    assert step in farm.text()
-    assert "Traceback" not in farm.text() + errors(farm)
+def test_what_does_not_exist_is_told_with_the_next_step(asked_in_vain, reason, step):
+    assert asked_in_vain.process.returncode == 1
+    lines = asked_in_vain.text().splitlines()
+    told = next(number for number, line in enumerate(lines) if reason in line)
+    assert step in "".join(lines[told : told + 2])
+    assert "Traceback" not in asked_in_vain.text() + errors(asked_in_vain)
 
 
-def test_without_a_network_it_says_so(tmp_path):
-    farm = run_to_end(tmp_path / "farm", NOWHERE, "tiny-pure")
+def test_without_a_network_it_says_so(data):
+    farm = run_to_end(data, NOWHERE, "tiny-pure")
     assert farm.process.returncode == 1
     assert "✗ tiny-pure: " in farm.text()
     assert "→" in farm.text()
@@ -125,14 +138,6 @@ def test_a_taken_port_is_named_with_the_next_step(tmp_path):
     assert "Traceback" not in answer.stderr
 
 
-def test_two_farms_cannot_share_their_data(tmp_path, pypi):
-    with running_farm(tmp_path / "farm", pypi.simple_url):
-        answer = piw_farm("--data", tmp_path / "farm", "--port", "0")
-    assert answer.returncode == 1
-    assert "another" in answer.stderr
-    assert "--data" in answer.stderr
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -157,7 +162,9 @@ def test_data_that_cannot_be_kept_is_told_with_the_next_step(tmp_path):
     assert "choose another --data" in answer.stderr
 
 
-def test_without_a_compiler_it_says_what_to_install_and_the_failure_says_so_too(tmp_path, pypi):
+def test_without_a_compiler_it_says_what_to_install_and_the_failure_says_so_too(
+    tmp_path, data, pypi
+):
     tools = tmp_path / "bin"  # all of the machine's but its compilers
     tools.mkdir()
     for folder in ("/usr/bin", "/usr/sbin"):
@@ -165,9 +172,7 @@ def test_without_a_compiler_it_says_what_to_install_and_the_failure_says_so_too(
             if not any(part in tool for part in ("gcc", "cc", "clang", "c++", "g++", "c99", "c89")):
                 (tools / tool).unlink(missing_ok=True)
                 (tools / tool).symlink_to(os.path.join(folder, tool))
-    farm = run_to_end(
-        tmp_path / "farm", pypi.simple_url, "tiny-pure", environment={"PATH": str(tools)}
-    )
+    farm = run_to_end(data, pypi.simple_url, "tiny-pure", environment={"PATH": str(tools)})
     assert "There is no C compiler here" in farm.text()
     assert "apt install build-essential" in farm.text()
     assert farm.process.returncode == 0, farm.text() + errors(farm)

@@ -7,19 +7,11 @@ import signal
 import psutil
 import pytest
 
-from tests.running_farm import running_farm
 from tests.sdists import PACKAGES, make_sdist
 
 SERVICES = ["dispatcher", "receiver", "keeper", "admin", "status", "publisher"]
 PROGRAMS = ["master", "slave", "web", "postgresql"]
 NUMBERS = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def farm(tmp_path_factory, pypi):
-    """A farm of one slave, for all tests of this file that the same worker runs."""
-    with running_farm(tmp_path_factory.mktemp("farm"), pypi.simple_url) as farm:
-        yield farm
 
 
 @pytest.fixture

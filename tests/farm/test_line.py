@@ -19,8 +19,8 @@ def run(*words):
 
 @pytest.fixture
 def environment(tmp_path):
-    """A fresh virtual environment with pip."""
-    venv.create(tmp_path / "venv", with_pip=True)
+    """A fresh virtual environment with nothing in it."""
+    venv.create(tmp_path / "venv")
     return tmp_path / "venv"
 
 
@@ -50,7 +50,7 @@ def test_pip_installs_a_compiled_wheel_that_the_farm_built(farm, environment):
     filename = build(farm, "tiny-extension")
     python = environment / "bin" / "python"
     answer = run(
-        python, "-m", "pip", "install", "--no-cache-dir",
+        sys.executable, "-m", "pip", "--python", python, "install", "--no-cache-dir",
         "--index-url", farm.index_url, "tiny-extension",
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
@@ -138,14 +138,19 @@ def ended(farm, package, number):
     return builds(now)
 
 
-def test_two_interpreters_build_a_compiled_package_each_and_a_pure_one_once(
-    tmp_path, pypi, pythons
-):
+def test_two_farms_cannot_share_their_data(farm):
+    answer = run(BIN / "piw-farm", "--data", farm.data, "--port", "0")
+    assert answer.returncode == 1
+    assert "another" in answer.stderr
+    assert "--data" in answer.stderr
+
+
+def test_two_interpreters_build_a_compiled_package_each_and_a_pure_one_once(data, pypi, pythons):
     words = [word for python in pythons for word in ("--python", python)]
     packages = ["tiny-extension", "tiny-pure"]
-    with running_farm(tmp_path / "farm", pypi.simple_url, "--exit", *words, *packages) as farm:
+    with running_farm(data, pypi.simple_url, "--exit", *words, *packages) as farm:
         assert farm.process.wait(300) == 0, farm.text() + farm.logs()
-    tree = tmp_path / "farm" / "www" / "simple"
+    tree = data / "www" / "simple"
     compiled = sorted(path.name for path in (tree / "tiny-extension").glob("*.whl"))
     assert len(compiled) == 2
     assert len({name.split("-")[2] for name in compiled}) == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from tests.postgres_fixture import cursor
+from tests.postgres_fixture import as_daemon, cursor
 from tests.running_farm import BIN, PATIENCE
 
 ROOT = Path(__file__).parents[2]
@@ -57,14 +57,19 @@ def notices(tmp_path):
 
 
 @pytest.fixture
-def configuration(tmp_path, database, pypi):
-    """The one file of a farm's operator, and a database made ready with piw-initdb."""
+def initialized(database):
+    """The daemon's address of a database that was made ready with piw-initdb."""
     role = f"daemon_{os.getpid()}_{time.monotonic_ns()}"
     command(BIN / "piw-initdb", "-d", database, "-u", role, "-y")
-    owner = make_url(database)
     with cursor(database) as statements:
         statements.execute(f"ALTER ROLE {role} PASSWORD 'secret'")
-    dsn = owner.set(username=role, password="secret").render_as_string(hide_password=False)
+    url = make_url(database).set(username=role, password="secret")
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def configuration(tmp_path, pypi):
+    """The one file of a farm's operator, but for the database."""
     run = tmp_path / "run"
     run.mkdir(mode=0o700)
     file = tmp_path / "piwheels.conf"
@@ -77,7 +82,6 @@ import-queue = ipc://{run}/i
 status-queue = ipc://{run}/t
 
 [master]
-dsn = {dsn}
 output-path = {tmp_path / "www"}
 pypi-simple = {pypi.simple_url}
 
@@ -89,6 +93,15 @@ dir = {tmp_path / "slave"}
     return file
 
 
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """This project as it is installed elsewhere: built from its sdist, not among its sources."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command(BIN / "uv", "build", "--quiet", "--out-dir", folder, ROOT)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def wait_for(path):
     deadline = time.monotonic() + PATIENCE
     while not path.exists():
@@ -96,17 +109,17 @@ def wait_for(path):
         time.sleep(0.1)
 
 
-def clean_environment(folder, extra):
+def clean_environment(folder, wheel, extra):
     """A virtual environment with nothing but the project and this extra."""
     command(BIN / "uv", "venv", "--quiet", "--python", sys.executable, folder)
-    command(BIN / "uv", "pip", "install", "--quiet", "--python", folder, f"{ROOT}[{extra}]")
+    command(BIN / "uv", "pip", "install", "--quiet", "--python", folder, f"{wheel}[{extra}]")
     return folder / "bin"
 
 
 def test_a_slave_with_only_its_own_extra_builds_for_a_master_that_tells_systemd_it_is_ready(
-    tmp_path, configuration, notices
+    tmp_path, wheel, configuration, initialized, notices
 ):
-    bin_of_slave = clean_environment(tmp_path / "slave-environment", "slave")
+    bin_of_slave = clean_environment(tmp_path / "slave-environment", wheel, "slave")
     present = command(
         bin_of_slave / "python", "-c",
         "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])",
@@ -114,7 +127,8 @@ def test_a_slave_with_only_its_own_extra_builds_for_a_master_that_tells_systemd_
     )  # fmt: skip
     assert present.strip() == "[]"
     address = str(tmp_path / "notify")
-    with running(BIN / "piw-master", "-c", configuration, NOTIFY_SOCKET=address):
+    master = (BIN / "piw-master", "-c", configuration, "-d", initialized)
+    with running(*master, NOTIFY_SOCKET=address):
         while "READY=1" not in notices.recv(1000).decode():
             pass
         with running(bin_of_slave / "piw-slave", "-c", configuration):
@@ -122,11 +136,14 @@ def test_a_slave_with_only_its_own_extra_builds_for_a_master_that_tells_systemd_
             wait_for(tmp_path / "www" / "simple" / "tiny-pure" / "index.html")
 
 
-def test_a_master_with_only_its_own_extra_writes_pages(tmp_path, configuration, database):
-    bin_of_master = clean_environment(tmp_path / "master-environment", "master")
-    plan = command(bin_of_master / "piw-initdb", "-d", database, "-u", "another", "--dry-run")
+def test_a_master_with_only_its_own_extra_writes_pages(
+    tmp_path, wheel, configuration, farm_database
+):
+    bin_of_master = clean_environment(tmp_path / "master-environment", wheel, "master")
+    plan = command(bin_of_master / "piw-initdb", "-d", farm_database, "-u", "another", "--dry-run")
     assert "another" in plan, "the schema is in the wheel"
-    with running(bin_of_master / "piw-master", "-c", configuration):
+    dsn = as_daemon(farm_database)
+    with running(bin_of_master / "piw-master", "-c", configuration, "-d", dsn):
         wait_for(tmp_path / "www" / "404.html")
         assert "will be built" in command(
             bin_of_master / "piw-add", "-c", configuration, "tiny-pure"

@@ -326,10 +326,10 @@ def test_as_root_data_and_binaries_may_lie_where_only_root_can_go(farm, tmp_path
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     original = binaries("embedded").parent.parent
-    copy = shutil.copytree(original, private / original.name, copy_function=os.link)
+    copy = shutil.copytree(original, private / original.name)
     libraries = original.with_name(original.name + ".libs")
     if libraries.exists():
-        shutil.copytree(libraries, private / libraries.name, copy_function=os.link)
+        shutil.copytree(libraries, private / libraries.name)
     it = farm(private / "data", copy / binaries("embedded").relative_to(original))
     assert it.ask("SELECT 1") == [(1,)]
     assert it.stop() == 0

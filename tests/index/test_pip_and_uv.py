@@ -3,6 +3,7 @@
 import gzip
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,6 +51,26 @@ class Installer:
 
     def versions(self) -> set[str]:
         return {path.stem for path in self.target.glob("*.dist-info")}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("www")
+
+
+@pytest.fixture(scope="module")
+def server(root):
+    """One server for all tests of this file: it knows nothing but what lies in *root* just now."""
+    with running_server(root) as running:
+        yield running
+
+
+@pytest.fixture
+def tree(root) -> WebTree:
+    """A test's own tree, empty, where the server is."""
+    shutil.rmtree(root)
+    root.mkdir()
+    return WebTree(root)
 
 
 @pytest.fixture(params=["pip", "uv"])
