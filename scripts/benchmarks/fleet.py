@@ -108,7 +108,8 @@ class Fleet:
         self.poll = select.epoll()
         self.heard = Heard()
         self.kind = Kind.FAILURE
-        self.frames = {kind: _frames(kind) for kind in Kind}
+        self.frames = {kind: Frames(kind) for kind in Kind}
+        self.idle = FROM_SLAVE.encode(Idle(HEALTH))
         self.deliver = deliver
         self.delivering: dict[bytes, Slave] = {}
         self.timers: list[tuple[float, int, Callable[[Slave, float], None], Slave]] = []
@@ -155,7 +156,7 @@ class Fleet:
         now = time.monotonic()
         for lease in leases:
             if slave := self.delivering.pop(lease, None):
-                self._say(slave, "SENT", self._frame("SENT", lease), now)
+                self._say(slave, "SENT", self.frames[self.kind].about(lease, "SENT"), now)
 
     def run(self, seconds: float) -> None:
         """Take part for so long."""
@@ -237,7 +238,7 @@ class Fleet:
     def _ask(self, slave: Slave, now: float) -> None:
         if slave.part is not Part.REST:
             slave.began = now
-            self._say(slave, "IDLE", self.frames[self.kind]["IDLE"], now)
+            self._say(slave, "IDLE", self.idle, now)
 
     def _after_build(self, slave: Slave, now: float) -> None:
         if slave.part is Part.BEAT:  # spread evenly, from the first one on
@@ -247,22 +248,18 @@ class Fleet:
             self._beat(slave, now)
 
     def _beat(self, slave: Slave, due: float) -> None:
-        self._say(slave, "BUSY", self._frame("BUSY", slave.lease), due)
+        self._say(slave, "BUSY", self.frames[self.kind].about(slave.lease, "BUSY"), due)
 
     def _after_continue(self, slave: Slave, now: float) -> None:
         if slave.part is Part.BEAT:
             self._after(slave, max(now, slave.at + slave.every), self._beat)
         else:
-            self._say(slave, "BUILT", self._frame("BUILT", slave.lease), now)
+            self._say(slave, "BUILT", self.frames[self.kind].about(slave.lease, "BUILT"), now)
 
     def _after_done(self, slave: Slave, now: float) -> None:
         slave.lease = b""
         self.heard.cycles.append(now - slave.began)
         self._ask(slave, now)
-
-    def _frame(self, kind: str, lease: bytes) -> bytes:
-        frame = self.frames[self.kind][kind].replace(TOKEN, lease)
-        return frame.replace(DIGITS.encode(), lease.hex().encode())
 
 
 def type_of(frame: bytes) -> bytes:
@@ -276,10 +273,18 @@ def lease_of(frame: bytes) -> bytes:
     return frame[start : start + 16]
 
 
-def _frames(kind: Kind) -> dict[str, bytes]:
-    busy = Busy(TOKEN, Phase.BUILDING, HEALTH, LOG_TAIL)
-    messages = {"IDLE": Idle(HEALTH), "BUSY": busy, "BUILT": _built(kind), "SENT": Sent(TOKEN)}
-    return {name: FROM_SLAVE.encode(message) for name, message in messages.items()}
+class Frames:
+    """What slaves whose builds are of *kind* say of their leases, encoded once."""
+
+    def __init__(self, kind: Kind) -> None:
+        busy = Busy(TOKEN, Phase.BUILDING, HEALTH, LOG_TAIL)
+        messages = {"BUSY": busy, "BUILT": _built(kind), "SENT": Sent(TOKEN)}
+        self.encoded = {name: FROM_SLAVE.encode(each) for name, each in messages.items()}
+
+    def about(self, lease: bytes, name: str) -> bytes:
+        """The message of that type, about this lease."""
+        frame = self.encoded[name].replace(TOKEN, lease)
+        return frame.replace(DIGITS.encode(), lease.hex().encode())
 
 
 def _built(kind: Kind) -> Built:

@@ -51,7 +51,7 @@ LOADING = {  # such a server loses everything in a power cut, and is then made a
 
 FORGET_PAGES = text("TRUNCATE page_jobs, site_jobs")
 SAMPLE = text("""
-    SELECT version_id FROM versions TABLESAMPLE SYSTEM (10) ORDER BY random() LIMIT :sample
+    SELECT version_id FROM versions TABLESAMPLE SYSTEM (:percent) ORDER BY random() LIMIT :sample
 """)
 
 
@@ -118,13 +118,14 @@ def judge(database: Database) -> tuple[int, float]:
     return left, seconds
 
 
-def check(database: Database, sample: int) -> int:
-    """Judge *sample* versions anew; return how many rows of the queue are wrong: none, if all
-    that was made is as the rule has it.
+def check(database: Database, shape: Shape, sample: int) -> int:
+    """Judge *sample* versions anew; return how many of their rows in the queue are wrong: none,
+    if what was made is as the rule has it.
     """
     engine = database.engine()
     with engine.connect() as connection:
-        ids = list(connection.execute(SAMPLE, {"sample": sample}).scalars())
+        parameters = {"sample": sample, "percent": min(100.0, 200 * sample / shape.versions)}
+        ids = list(connection.execute(SAMPLE, parameters).scalars())
         before = set(queue_table.rows(connection, ids))
         queue.refresh(connection, ids)
         after = set(queue_table.rows(connection, ids))

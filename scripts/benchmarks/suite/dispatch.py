@@ -37,14 +37,14 @@ AIMS = {
     "cycles": "with 64 slaves at least 1,400 cycles per second on two cores",
     "latency": "with 1,000 slaves connected p99 below 100 ms",
 }
-# All of it waits for every target: PyPI has wheels, but not for these.
-SHAPE = Shape(4_000, 40_000, built=0, sdists=1, on_pypi=1, pure=0, listed=1)
+VERSIONS_OF_PACKAGE = 10
+TARGETS = 5
 MADE, MEASURED = "made", "measured"
 WARM_UP = 2.0  # seconds
 AT_WORK = 64  # slaves that cycle while the others are idle
 HEARTBEAT = 15.0  # seconds, as real slaves are told by default
 
-IDLE_RANK = SHAPE.targets  # of a target that is not active: its slaves wait for work
+IDLE_RANK = TARGETS  # of a target that is not active: its slaves wait for work
 
 BUILDS = text("SELECT count(*) FROM builds")
 NOTHING_CHANGED = text("DELETE FROM rejudge")
@@ -121,6 +121,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=10.0, metavar="S", help="to measure each scene (10)"
     )
     parser.add_argument(
+        "--versions",
+        type=int,
+        default=40_000,
+        metavar="N",
+        help="that wait, most of them for each of five targets (40000)",
+    )
+    parser.add_argument(
         "--beats", type=float, default=500.0, metavar="N", help="heartbeats per second (500)"
     )
 
@@ -131,7 +138,7 @@ def run(options: argparse.Namespace) -> Result:
         folder = Path(name)
         folder.chmod(0o711)  # PostgreSQL runs as another user, below it
         with running_server(folder / "postgresql") as server:
-            _make(server)
+            _make(server, options.versions)
             bench = _Bench(server, folder, options.seconds)
             found = [bench.measure(scene) for scene in _scenes(options.slaves)]
             beats = [
@@ -156,8 +163,11 @@ def _scenes(counts: Sequence[int]) -> Iterator[Scene]:
             yield Scene(count, count, kind)
 
 
-def _make(server: Server) -> None:
-    pypi_sized.make(server, MADE, SHAPE)
+def _make(server: Server, versions: int) -> None:
+    # PyPI has wheels of all, but not for these targets: so all waits for every target at once.
+    packages = max(1, versions // VERSIONS_OF_PACKAGE)
+    wanted = {"sdists": 1, "on_pypi": 1, "pure": 0, "listed": 1}
+    pypi_sized.make(server, MADE, Shape(packages, versions, TARGETS, built=0, **wanted))
     database = server.database(MADE)
     pypi_sized.judge(database)
     idle = pypi_sized.target(IDLE_RANK)
@@ -271,17 +281,22 @@ def _publisher(database: Database, folder: Path) -> Iterator[Other]:
     with running_service("publisher", database.daemon, folder) as publisher:
         other = Other({"publisher": publisher.pid})
         began = time.monotonic()
+        before = _page_jobs(database)
         yield other
-        left = int(str(database.value("SELECT count(*) FROM page_jobs")))
+        left = _page_jobs(database)
         if not left:
             raise BenchmarkFailed("all pages were written before the end: take fewer seconds")
-        speed = (SHAPE.packages - left) / (time.monotonic() - began)
+        speed = (before - left) / (time.monotonic() - began)
         other.note = f"publisher: {speed:.0f} packages/s"
+
+
+def _page_jobs(database: Database) -> int:
+    return int(str(database.value("SELECT count(*) FROM page_jobs")))
 
 
 def _targets(scene: Scene | Beats) -> list[OfferedTarget]:
     """Of each slave: the active targets in turn, but for those that are to find nothing."""
-    active = [_offered(rank) for rank in range(SHAPE.targets)]
+    active = [_offered(rank) for rank in range(TARGETS)]
     targets = [active[number % len(active)] for number in range(scene.slaves)]
     if isinstance(scene, Scene):
         parked = scene.slaves - _parked_from(scene)

@@ -40,13 +40,11 @@ AIMS = {
     "news to claim": "< 1000 ms",
 }
 MEASURED = "measured"  # the copy that is measured; what was made stays as it was
-CLAIMS = 2_000
 TOGETHER = 64  # claims in one transaction: so many slaves are answered in one turn
-TURNS = 30
-NEWS = 200
-REFRESHES = 500
 LARGE = 1_000  # versions in one refresh
 LARGE_REFRESHES = 10
+# Of as many single claims as were asked for, there are so many of the others.
+NEWS, REFRESHES = 0.1, 0.25
 GLANCE = 0.05  # seconds
 LARGEST_TABLES = 8
 SAMPLE = 2_000  # versions of which the rule is asked whether the data is right
@@ -130,6 +128,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--built", type=float, default=0.6, metavar="SHARE", help="of what could be built (0.6)"
     )
     parser.add_argument(
+        "--samples", type=int, default=2_000, metavar="N", help="claims; of others fewer (2000)"
+    )
+    parser.add_argument(
         "--activation",
         type=float,
         default=60.0,
@@ -186,7 +187,7 @@ def _make(server: Server, name: str, shape: Shape, folder: Path) -> Made:
     record.unlink(missing_ok=True)
     steps = pypi_sized.make(server, name, shape)
     judged, judging = pypi_sized.judge(server.database(name))
-    if wrong := pypi_sized.check(server.database(name), SAMPLE):
+    if wrong := pypi_sized.check(server.database(name), shape, SAMPLE):
         raise BenchmarkFailed(f"of what was made, {wrong} rows are not what the rule says")
     made = Made(steps, judged, judging)
     record.write_text(json.dumps(asdict(made)), encoding="utf-8")
@@ -212,9 +213,9 @@ def _measure_database(
     size = int(str(database.value("SELECT pg_database_size(current_database())")))
     waiting = int(str(database.value("SELECT count(*) FROM queue")))
     samples = {
-        **_claims(server, engine, min(CLAIMS, waiting // 10)),
-        **_news(engine, database),
-        **_refreshes(server, engine, shape),
+        **_claims(server, engine, min(options.samples, waiting // 10)),
+        **_news(engine, database, round(options.samples * NEWS)),
+        **_refreshes(server, engine, shape, round(options.samples * REFRESHES)),
     }
     plan = _plan(engine) if options.explain else ""
     activated = None
@@ -237,8 +238,8 @@ def _claims(server: Server, engine: Engine, number: int) -> dict[str, Taken]:
     singles = claims.enter_slaves(engine, "single", number)
     alone = _take(server, [partial(_claim, engine, [speaker]) for speaker in singles])
     claims.give_back(engine, singles)
-    many = claims.enter_slaves(engine, "together", TOGETHER * TURNS)
-    turns = [many[first::TURNS] for first in range(TURNS)]
+    many = claims.enter_slaves(engine, "together", max(number, TOGETHER))
+    turns = [many[first : first + TOGETHER] for first in range(0, len(many), TOGETHER)]
     together = _take(server, [partial(_claim, engine, speakers) for speakers in turns])
     claims.give_back(engine, many)
     return {"single claims": alone, f"{TOGETHER} claims together": together}
@@ -251,9 +252,9 @@ def _claim(engine: Engine, speakers: Sequence[Speaker]) -> float:
     return claimed.seconds
 
 
-def _news(engine: Engine, database: Database) -> dict[str, Taken]:
+def _news(engine: Engine, database: Database, most: int) -> dict[str, Taken]:
     with news.listening(database.daemon) as listener:
-        waits = [_wait_for_news(engine, listener, number) for number in range(NEWS)]
+        waits = [_wait_for_news(engine, listener, number) for number in range(most)]
     return {"news to claim": Taken(waits)}
 
 
@@ -261,13 +262,13 @@ def _wait_for_news(engine: Engine, listener: news.Listener, number: int) -> floa
     return news.until_claimed(engine, listener, f"news-{number}")
 
 
-def _refreshes(server: Server, engine: Engine, shape: Shape) -> dict[str, Taken]:
-    wanted = REFRESHES + LARGE * LARGE_REFRESHES
+def _refreshes(server: Server, engine: Engine, shape: Shape, most: int) -> dict[str, Taken]:
+    wanted = most + LARGE * LARGE_REFRESHES
     percent = min(100.0, 400.0 * wanted / shape.versions)
     with engine.connect() as connection:
         parameters = {"percent": percent, "most": wanted}
         chosen = list(connection.execute(RANDOM_VERSIONS, parameters).scalars())
-    ones, rest = chosen[:REFRESHES], chosen[REFRESHES:]
+    ones, rest = chosen[:most], chosen[most:]
     batches = [rest[first : first + LARGE] for first in range(0, len(rest), LARGE)]
     return {
         "refresh of one version": _take(server, [partial(_refresh, engine, [one]) for one in ones]),
@@ -312,7 +313,7 @@ def _activate(
             if seconds > limit:
                 break
             if first:
-                waits.append(_wait_for_news(engine, listener, NEWS + len(waits)))
+                waits.append(_wait_for_news(engine, listener, len(waits)))
             time.sleep(GLANCE)
         ended = time.monotonic()
         after = (cpu_seconds(keeper.pid), cpu_seconds(server.pid, with_children=True))
