@@ -6,7 +6,7 @@ It speaks for itself what real indexes say: JSON (PEP 691, 700) and HTML (PEP 50
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +32,7 @@ class SmallPyPI:
     upload-time, or hashes to lie about. projects: by normalized name, further keys of the
     page: versions, meta. statuses: by normalized name, the status to answer its page with.
     asked: paths in the order of the requests. speaks_json: whether there are JSON pages.
+    before_file: called with a file's name before it is served; it may take its time.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class SmallPyPI:
     statuses: dict[str, int] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     speaks_json: bool = True
+    before_file: Callable[[str], object] = lambda name: None
 
     @property
     def simple_url(self) -> str:
@@ -113,6 +115,7 @@ class _Handler(SimpleHTTPRequestHandler):
             case ["simple", name]:
                 self.answer_page(canonicalize_name(name))
             case ["files", name]:
+                self.index.before_file(name)
                 self.path = f"/{name}"
                 super().do_GET()
             case _:

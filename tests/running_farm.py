@@ -127,9 +127,11 @@ def start(
 
 
 @contextmanager
-def running_farm(data: Path, pypi: str, *words: str) -> Iterator[RunningFarm]:
+def running_farm(
+    data: Path, pypi: str, *words: str, environment: dict[str, str] | None = None
+) -> Iterator[RunningFarm]:
     """A farm that answers; ended with Ctrl+C."""
-    farm = start(data, pypi, *words)
+    farm = start(data, pypi, *words, environment=environment)
     try:
         wait_until_up(farm)
         yield farm

@@ -160,7 +160,13 @@ def services(options: argparse.Namespace) -> dict[str, Service]:
 
 
 def _timing(options: argparse.Namespace) -> Timing:
-    return Timing(heartbeat=options.heartbeat, lease=options.lease)
+    # All in proportion: who wants lost slaves noticed soon wants lost answers noticed soon.
+    return Timing(
+        heartbeat=options.heartbeat,
+        silence=options.heartbeat * 4 / 3,
+        lease=options.lease,
+        patience=options.heartbeat * 2 / 3,
+    )
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -6,8 +6,11 @@ import os
 import zipfile
 
 
-def write_wheel(directory, name, version, tag="py3-none-any", extension=None):
-    """Write the wheel, with the bytes of a native *extension* if given; return its file name."""
+def write_wheel(directory, name, version, tag="py3-none-any", extension=None, modules=1):
+    """Write the wheel, with the bytes of a native *extension* if given; return its file name.
+
+    modules: how many it holds, all but the first of them empty.
+    """
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
     files = {
@@ -16,6 +19,7 @@ def write_wheel(directory, name, version, tag="py3-none-any", extension=None):
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: wheelwright\n"
         f"Root-Is-Purelib: true\nTag: {tag}\n".encode(),
     }
+    files |= {f"{module}_{number}.py": b"" for number in range(1, modules)}
     if extension:
         files[f"_{module}.so"] = extension
     record = "".join(f"{path},{sha256(content)},{len(content)}\n" for path, content in files.items())

@@ -1,0 +1,130 @@
+"""Faults of every kind while builds are in every phase: each version is built, exactly once."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from piwheels.model.builds import Phase
+from tests.farm.audit import unrest, untruths
+from tests.farm.faults import GATED, HIRED, PROGRAMS, SERVICES, hurt_farm
+
+TRIES = 5  # for a build to be still at its inspection when the blow falls
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory):
+    with hurt_farm(tmp_path_factory.mktemp("hurt")) as farm:
+        yield farm
+
+
+def strike(farm, blow):
+    """Let *blow* fall on a scene until it hits all phases; return the scene, and what was built."""
+    for _ in range(TRIES):
+        scene = farm.scene()
+        blow(scene)
+        is_hit = not farm.is_reported(scene.leases[Phase.INSPECTING])
+        built = farm.settle(scene.versions)
+        if is_hit:
+            return scene, built
+    raise AssertionError("inspections are too short to be hit")
+
+
+@pytest.mark.parametrize("victim", [*SERVICES, *PROGRAMS, "backend"])
+def test_no_build_in_any_phase_notices_the_death_of(victim, farm):
+    scene, built = strike(farm, lambda scene: farm.kill(victim))
+    assert built == scene.builds
+
+
+def test_what_slaves_were_building_when_they_died_is_built_again_and_results_are_delivered(farm):
+    scene, built = strike(farm, lambda scene: farm.kill(*scene.slaves, scene.other))
+    again = {scene.leases[phase].version for phase in Phase if phase is not Phase.DELIVERING}
+    assert {version for version, number in built.items() if scene.builds[version] != number} == again
+    assert farm.lost(again) == len(again)
+
+
+def test_slaves_and_the_database_die_at_once(farm):
+    strike(farm, lambda scene: farm.kill(*scene.slaves, scene.other, "postgresql"))
+
+
+def test_no_build_notices_that_all_connections_are_reset(farm):
+    def cut(_):
+        for line in farm.lines():
+            line.cut()
+
+    scene, built = strike(farm, cut)
+    assert built == scene.builds
+
+
+@pytest.mark.parametrize("fault", ["stall", "lose"])
+def test_results_wait_on_the_slaves_while_their_lines(fault, farm):
+    def fail(scene):
+        for line in farm.lines():
+            getattr(line, fault)()
+        finish_on_the_slaves(farm, scene)
+
+    scene = farm.scene()
+    fail(scene)
+    farm.settle(scene.versions)
+
+
+def finish_on_the_slaves(farm, scene):
+    for lease in scene.leases.values():
+        farm.gates.open(lease.version, *GATED)
+    hired = [lease for lease in scene.leases.values() if lease.slave in farm.slaves]
+    farm.until(lambda: all(map(farm.is_reported, hired)), "all results are on the slaves' disks")
+
+
+def test_a_slave_that_wakes_after_its_lease_ended_delivers_what_nobody_else_took(farm):
+    scene = farm.scene(is_one_idle=False)
+    pids = [farm.pid(label) for label in scene.slaves]
+    signal_all(pids, signal.SIGSTOP)
+    farm.until(
+        lambda: farm.look("SELECT count(*) FROM queue WHERE ready") == [(len(Phase),)],
+        "all that the stopped slaves had waits again",
+    )
+    taken = scene.leases[Phase.FETCHING].version  # first in the queue, as it was before
+    for filler in scene.fillers:
+        farm.gates.open(filler, *GATED)
+    farm.until(lambda: taken in farm.leases(), "the slave that is left took the first of them")
+    signal_all(pids, signal.SIGCONT)
+    farm.until(lambda: len(farm.leases()) == len(Phase), "the others have their leases back")
+    built = farm.settle(scene.versions)
+    elsewhere = {version for version, number in scene.builds.items() if built[version] != number}
+    assert elsewhere == {taken}
+    assert farm.lost(scene.versions) == 1
+
+
+def signal_all(pids, number):
+    for pid in pids:
+        os.kill(pid, number)
+
+
+@pytest.mark.skipif("PIW_TEST_THOROUGH" not in os.environ, reason="takes long")
+@pytest.mark.timeout(7200)
+def test_any_faults_in_any_order(farm):
+    seed = int(os.environ.get("PIW_TEST_SEED", random.randrange(10**6)))
+    print(f"PIW_TEST_SEED={seed}")
+    chance = random.Random(seed)
+    for _ in range(int(os.environ.get("PIW_TEST_ROUNDS", "200"))):
+        scene = farm.scene()
+        for blow in chance.sample(blows(farm, scene), chance.randint(1, 3)):
+            print(blow)
+            blow.fall(farm)
+        farm.settle(scene.versions)
+        farm.forgive()
+
+
+def test_in_the_end_all_is_built_and_published_and_nothing_waits_or_runs(farm):
+    begun = farm.begin(HIRED + 1)
+    assert len({lease.slave for lease in begun.values()}) == HIRED + 1, "every slave takes work"
+    farm.settle(begun)
+    farm.kill("receiver")  # it sweeps when it starts
+    farm.until(lambda: not unrest(farm), "nothing waits")
+    assert untruths(farm) == []
+    assert [hired.end() for hired in farm.slaves.values()] == [0] * HIRED
+    farm.farm.interrupt()
+    assert farm.processes() == []

@@ -1,0 +1,1 @@
+../wheelwright.py
