@@ -18,7 +18,7 @@ from piwheels.database.connection import connect
 from piwheels.database.schema import initialize
 from piwheels.master.admin import Admin
 from piwheels.model.errors import Unavailable
-from piwheels.protocol.admin import FROM_TOOL, Add, Added, Failed
+from piwheels.protocol.admin import FROM_TOOL, Add, Added, Failed, Rules
 from piwheels.pypi import PyPI
 from piwheels.transport import Talker
 from tests.postgres_fixture import cursor
@@ -346,3 +346,78 @@ def test_a_package_and_its_version_are_read_as_people_write_them(words, parts):
 def test_what_cannot_be_added_is_refused_in_words(words):
     with pytest.raises(BadUsage):
         read_requirement(*words)
+
+
+# Rules of a package
+
+
+def test_pre_releases_are_built_last_or_never_as_the_package_wants(pypi, target, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    pypi.put("six-2.0rc1.tar.gz")
+    tell("six")
+    rows("UPDATE versions SET lane = 2 WHERE version = '2.0rc1' RETURNING 1")
+    assert tell("six", rules=Rules(prereleases="last")).is_news
+    assert rows(f"{WAITING} ORDER BY 2") == [("six", "1.0", 0), ("six", "2.0rc1", 3)]
+    assert tell("six", rules=Rules(prereleases="never")).is_news
+    assert rows(WAITING) == [("six", "1.0", 0)]
+    assert not tell("six", rules=Rules(prereleases="never")).is_news
+
+
+def test_only_as_many_versions_are_kept_as_the_package_wants(pypi, target, tell, rows):
+    for day, version in enumerate(("1.0", "2.0", "3.0"), 1):
+        pypi.put(f"six-{version}.tar.gz", upload_time=f"2024-12-0{day}T00:00:00Z")
+    tell("six", "==1.0")
+    rows("UPDATE versions SET lane = 2 RETURNING 1")
+    assert tell("six", "==3.0", rules=Rules(keep=2)).is_news
+    assert rows(f"{WAITING} ORDER BY 2") == [("six", "2.0", 2), ("six", "3.0", 0)]
+    assert tell("six", "==3.0", rules=Rules(keep=0)).is_news
+    assert rows("SELECT keep FROM packages") == [(None,)]
+    assert len(rows(WAITING)) == 3
+
+
+def test_what_pypi_has_a_wheel_for_is_not_built_under_the_policy_missing(pypi, target, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    pypi.put("six-1.0-cp311-cp311-linux_armv7l.whl")
+    tell("six")
+    assert rows(WAITING) == [("six", "1.0", 0)]
+    assert tell("six", rules=Rules(policy="missing")).is_news
+    assert rows(WAITING) == []
+    tell("six", rules=Rules(policy="all"))
+    assert rows(WAITING) == [("six", "1.0", 0)]
+
+
+def test_a_rule_that_is_not_given_stays_as_it_is(pypi, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    tell("six", rules=Rules("never", 5, "missing", network=True))
+    assert not tell("six").is_news
+    assert rows("SELECT prereleases, keep, policy, network FROM packages") == [
+        ("never", 5, "missing", True)
+    ]
+
+
+def test_a_dry_run_changes_no_rule(pypi, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    tell("six")
+    assert tell("six", rules=Rules(keep=3), is_dry_run=True).is_news
+    assert rows("SELECT keep FROM packages") == [(None,)]
+
+
+def test_piw_add_takes_rules(pypi, admin, rows):
+    pypi.put("six-1.0.tar.gz")
+    words = ("--keep", "3", "--prereleases", "last", "--policy", "missing", "--network")
+    done = piw_add("six", *words, PIW_IMPORT_QUEUE=admin.address)
+    assert (done.returncode, done.stdout) == (0, "six 1.0 will be built\n")
+    known = "SELECT prereleases, keep, policy, network FROM packages"
+    assert rows(known) == [("last", 3, "missing", True)]
+    piw_add("six", "--keep", "all", "--no-network", PIW_IMPORT_QUEUE=admin.address)
+    assert rows(known) == [("last", None, "missing", False)]
+
+
+@pytest.mark.parametrize("keep", ["0", "-1", "none", "1.5"])
+def test_piw_add_keeps_a_number_of_versions_or_all(keep):
+    assert piw_add("six", f"--keep={keep}").returncode == 2
+
+
+def test_piw_add_that_fails_answers_in_json_too(admin):
+    done = piw_add("seven", "--json", PIW_IMPORT_QUEUE=admin.address)
+    assert (done.returncode, json.loads(done.stdout)["hint"]) == (1, "check the spelling")
