@@ -164,7 +164,7 @@ def _tags(path: Path) -> tuple[str, ...]:
 def activate(options: argparse.Namespace) -> int:
     """Build for targets."""
     request = ChangeTargets(tuple(options.name), is_active=True, is_dry_run=options.dry_run)
-    return _tell(options, ask(options, "import", request), "built for")
+    return _tell(options, ask(options, "import", request), "built for from now on")
 
 
 def deactivate(options: argparse.Namespace) -> int:
@@ -173,7 +173,7 @@ def deactivate(options: argparse.Namespace) -> int:
     would = ask(options, "import", ChangeTargets(names, is_active=False, is_dry_run=True))
     if not options.dry_run and would.names:
         question = (
-            f"Build no more for {', '.join(would.names)}, and drop the {would.waiting:,} builds "
+            f"Build no more for {', '.join(would.names)}, and drop {_builds(would.waiting)} "
             "that wait?"
         )
         if not confirm(question, options.yes):
@@ -181,8 +181,11 @@ def deactivate(options: argparse.Namespace) -> int:
     answer = would
     if not options.dry_run:
         answer = ask(options, "import", ChangeTargets(names, is_active=False))
-    what = f"built for no more; {would.waiting:,} builds are dropped" if would.names else ""
-    return _tell(options, answer, what)
+    return _tell(options, answer, f"built for no more, {_builds(would.waiting)} dropped")
+
+
+def _builds(number: int) -> str:
+    return f"{number:,} build{'' if number == 1 else 's'}"
 
 
 def rank(options: argparse.Namespace) -> int:
@@ -221,7 +224,7 @@ def _tell(options: argparse.Namespace, answer: Changed, what: str) -> int:
         return 0
     for warning in answer.warnings:
         print(f"note: {warning}", file=sys.stderr)
-    would = "would be so: " if options.dry_run else ""
+    would = "dry run, nothing is changed: " if options.dry_run else ""
     if answer.names:
         print(f"{would}{', '.join(answer.names)}: {what}")
     else:

@@ -5,12 +5,13 @@ import json
 from collections.abc import Iterator, Sequence
 
 from piwheels.cli.asking import add_asking, as_json, ask
-from piwheels.cli.columns import in_columns, paragraph
+from piwheels.cli.columns import WIDTH, in_columns, paragraph
 from piwheels.cli.options import Parser, run
 from piwheels.protocol.admin import OtherVersion, Reasons, TargetStanding, Why
 
 USUAL_OTHERS = 20
 ALL_OTHERS = 100_000
+INDENT = " " * 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,30 +61,32 @@ def in_words(answer: Reasons) -> Iterator[str]:
         yield ""
         yield "other versions"
         rows = [_other(version) for version in answer.others]
-        yield from (f"  {line}" for line in in_columns(rows))
+        yield from (f"  {line}" for line in in_columns(rows, broken={2}))
     if answer.unshown:
         yield f"  and {answer.unshown:,} more: piw-why {answer.package} --all"
 
 
 def _standing(standing: TargetStanding, width: int) -> Iterator[str]:
     head = f"  {standing.target.ljust(width)}  {standing.state}"
-    first, *more = paragraph(standing.words, "      ") if standing.words else [""]
-    if len(head) + len(first) - 4 <= 100:
-        yield f"{head}: {first.strip()}".rstrip(": ")
-        yield from more
+    if len(f"{head}: {standing.words}") <= WIDTH:
+        yield f"{head}: {standing.words}"
     else:
         yield head
-        yield from [first, *more]
-    for name, text in (
-        ("cause", standing.cause if standing.cause not in standing.words else ""),
-        ("fix", standing.fix if standing.fix not in standing.words else ""),
-        ("next", standing.next_step),
-        ("log", standing.log),
-    ):
-        if text:
-            first, *more = paragraph(text, " " * 13)
-            yield f"      {name.ljust(5)}  {first.strip()}"
-            yield from more
+        yield from paragraph(standing.words, INDENT)
+    if standing.cause not in standing.words:
+        yield from _named("cause", [standing.cause])
+    if standing.fix not in standing.words:
+        yield from _named("fix", [standing.fix])
+    # What is a command stands on a line of its own, to be copied.
+    yield from _named("next", standing.next_step.split("; "))
+    yield from _named("log", [standing.log])
+
+
+def _named(name: str, texts: Sequence[str]) -> Iterator[str]:
+    """The lines of *texts*, the first behind its name; none if there is nothing to say."""
+    lines = [line for text in texts for line in paragraph(text, INDENT + " " * 7)]
+    for number, line in enumerate(lines):
+        yield line if number else f"{INDENT}{name.ljust(5)}  {line.strip()}"
 
 
 def _other(version: OtherVersion) -> tuple[str, str, str]:

@@ -1,9 +1,10 @@
 """Names that somebody may have meant who wrote one that is not there."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-"
+MUCH = 0.15  # likeness; of what is so much less like than the best, nothing is said
 LONGEST = 40  # characters of a name whose neighbours are all tried
 
 
@@ -25,7 +26,12 @@ def one_letter_off(name: str) -> set[str]:
 
 def nearest(name: str, names: Iterable[str], most: int = 3) -> list[str]:
     """The *most* of *names* that look most like *name*, the likest first."""
-    return get_close_matches(name, sorted(set(names)), most, cutoff=0.6)
+    found = get_close_matches(name, sorted(set(names)), most, cutoff=0.6)
+    return [each for each in found if _likeness(name, each) > _likeness(name, found[0]) - MUCH]
+
+
+def _likeness(one: str, other: str) -> float:
+    return SequenceMatcher(None, one, other).ratio()
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

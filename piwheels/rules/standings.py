@@ -11,7 +11,7 @@ from piwheels.model.builds import FailureClass, Outcome
 from piwheels.model.queue import Lane, State, Verdict
 from piwheels.model.slaves import Slave
 from piwheels.model.standings import FullStanding, Place
-from piwheels.rules.failures import CONSEQUENCES
+from piwheels.rules.failures import CONSEQUENCES, Remedy
 from piwheels.rules.resources import in_words as size_in_words
 from piwheels.rules.slave_state import SlaveState, moment, state_of, task_of, why_no_work
 
@@ -22,6 +22,14 @@ LANES: dict[int, str] = {
     Lane.LAST: "pre-releases",
 }
 MOST_NAMED = 3  # slaves
+FIRST_STEPS = {
+    Remedy.NONE: "tell its authors, with the log",
+    Remedy.ELSEWHERE: "look at the slaves that it failed on",
+    Remedy.LARGER: "start a larger slave, or raise the master's limits",
+    Remedy.IMAGE: "install what is missing on the slaves, then it is tried again by itself",
+    Remedy.DEPENDENCY: "build or wait for what it requires, then it is tried again by itself",
+    Remedy.OPERATOR: "read in the log what is wrong with its wheel",
+}
 
 
 class Ended(Protocol):
@@ -267,14 +275,15 @@ def next_step(standing: FullStanding, now: datetime) -> str:
 
 
 def _after_failure(standing: FullStanding, again: str) -> str:
-    """What would help is said by the failure itself; here is how to try again."""
+    """The failure itself may tell a fix; here is who has to act, and how to try again."""
     attempt = standing.attempt
-    if attempt is not None and attempt.kind == FailureClass.NEEDS_NETWORK:
-        return f"let its builds reach the network: piw-add {standing.package} --network"
+    remedy = Remedy.NONE
     if attempt is not None and attempt.kind in set(FailureClass):
         remedy = CONSEQUENCES[FailureClass(attempt.kind)].remedy
-        return f"what could help: {remedy}; to try again as it is: {again}"
-    return f"to try again: {again}"
+    if remedy is Remedy.NETWORK:
+        return f"let its builds reach the network: piw-add {standing.package} --network"
+    first = FIRST_STEPS.get(remedy, "")
+    return "; ".join(filter(None, (first, f"to try again: {again}")))
 
 
 # Times

@@ -34,6 +34,7 @@ def test_a_name_too_long_to_try_has_no_slips():
 def test_the_likest_comes_first_and_what_is_not_like_it_not_at_all():
     assert nearest("numppy", ["scipy", "numpy", "numpydoc"])[0] == "numpy"
     assert nearest("numpy", ["flask"]) == []
+    assert nearest("tiny-pur", ["tiny-pure", "tiny-broken"]) == ["tiny-pure"]
 
 
 def test_a_question_is_asked_only_if_there_is_anything_near():

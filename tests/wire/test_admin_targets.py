@@ -224,10 +224,10 @@ def test_piw_target_deactivates_only_if_it_is_sure(operated, target):
     operated.version("six")
     doubtful = operated.run("target", "deactivate", NAME)
     assert doubtful.returncode == 2
-    assert "drop the 1 builds" in doubtful.stderr
+    assert "drop 1 build" in doubtful.stderr
     assert operated.execute("SELECT active FROM targets") == [(True,)]
     sure = operated.run("target", "deactivate", NAME, "--yes")
-    assert "1 builds are dropped" in sure.stdout
+    assert "1 build dropped" in sure.stdout
     assert operated.execute("SELECT active FROM targets") == [(False,)]
 
 
