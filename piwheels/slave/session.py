@@ -256,8 +256,8 @@ def _welcomed(session: Greeting, ack: Ack, now: float) -> Step:
         return _ask_for_work(pace, now)
     if ack.lease != session.lease:
         return _not_wanted(session, pace, now)
-    if session.delivering is not None:
-        return replace(session.delivering, pace=pace, said=now), []
+    if (under_way := session.delivering) is not None:
+        return Delivering(pace, now, under_way.built, under_way.names, under_way.deliveries), []
     if session.built is None:
         return Building(pace, now, session.lease), []
     return Reporting(pace, now, session.built), [Say(session.built)]
@@ -348,10 +348,13 @@ def _say_again(session: Reporting | Confirming, _: Tick, now: float) -> Step:
     return replace(session, said=now), [Say(message)]
 
 
-def _deliver(session: Reporting | Confirming, send: Send, now: float) -> Step:
-    deliveries = 1
-    if isinstance(session, Confirming) and session.names == send.names:
-        deliveries = session.deliveries + 1
+def _deliver(session: Reporting, send: Send, now: float) -> Step:
+    delivering = Delivering(session.pace, now, session.built, send.names)
+    return delivering, [Deliver(session.built, send.names)]
+
+
+def _deliver_again(session: Confirming, send: Send, now: float) -> Step:
+    deliveries = session.deliveries + 1 if session.names == send.names else 1
     if deliveries > MOST_DELIVERIES:  # the next run drops the result if it cannot be read
         return Gone(), [Leave("a result cannot be delivered; see this slave's log")]
     delivering = Delivering(session.pace, now, session.built, send.names, deliveries)
@@ -467,7 +470,7 @@ TRANSITIONS: dict[tuple[type, type], Handler] = {
     (Delivering, Delivered): _confirm,
     (Delivering, Quit): _quit_with_result,
     (Delivering, Who): _reintroduce,
-    (Confirming, Send): _deliver,
+    (Confirming, Send): _deliver_again,
     (Confirming, Done): _done,
     (Confirming, Cancel): _done,
     (Confirming, Tick): _say_again,

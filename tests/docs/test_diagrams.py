@@ -33,6 +33,7 @@ HELLO = slave.Hello(
     slave.Resources(),
     datetime(2026, 1, 1, tzinfo=UTC),
 )
+SPEAKER = slave_session.Speaker(1, HELLO.run)
 
 OF_SLAVE = (
     *(slave.Ack(1, 1.0, 1.0), slave.Ack(1, 1.0, 1.0, LEASE), slave.Ack(1, 1.0, 1.0, OTHER)),
@@ -44,9 +45,10 @@ OF_SLAVE = (
 OF_DISPATCHER = (
     *(HELLO, replace(HELLO, protocol=0), slave.Idle(), slave.Busy(LEASE, Phase.BUILDING)),
     *(BUILT, slave.Sent(LEASE), slave.Bye(), BUILD),
-    *(slave_session.Registered(1), slave_session.Registered(1, LEASE)),
-    slave_session.Registered(1, refusal="go"),
-    *(slave_session.Nothing(""), slave_session.Extended(), slave_session.Void("")),
+    *(slave_session.Registered(SPEAKER), slave_session.Registered(SPEAKER, LEASE)),
+    slave_session.Registered(SPEAKER, refusal="go"),
+    *(slave_session.Nothing(""), slave_session.Dismissed("")),
+    *(slave_session.Extended(), slave_session.Void(""), slave_session.Unreported()),
     *(slave_session.Missing((slave.LOG_NAME,)), slave_session.Committed()),
 )
 

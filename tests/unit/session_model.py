@@ -154,7 +154,9 @@ class Ledger:
         stands = hello.lease is not None and self.stands(speaker, hello.lease, wall)
         return master.Registered(speaker, hello.lease if stands else None)
 
-    def claim(self, speaker: Speaker, wall: float) -> Build | master.Dismissed | master.Nothing | None:
+    def claim(
+        self, speaker: Speaker, wall: float
+    ) -> Build | master.Dismissed | master.Nothing | None:
         """None: nothing waits, so the question does."""
         known = self.slave(speaker.slave)
         if known.run != speaker.run:
@@ -316,6 +318,12 @@ class Ledger:
 # The network.
 
 
+def in_words(message: object) -> str:
+    """What a history needs of a message."""
+    lease = getattr(message, "lease", None)
+    return type(message).__name__.upper() + (f" of lease {int.from_bytes(lease)}" if lease else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A frame on its way to dispatcher *to*. connection, number: to whom the answer goes."""
@@ -326,7 +334,7 @@ class Question:
     frame: bytes
 
     def __repr__(self) -> str:
-        return f"{heard_from_slave(self.frame)} on connection {self.connection}"
+        return f"{in_words(heard_from_slave(self.frame))} from connection {self.connection}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +346,7 @@ class Answer:
     frame: bytes
 
     def __repr__(self) -> str:
-        return f"{heard_from_master(self.frame)} on connection {self.connection}"
+        return f"{in_words(heard_from_master(self.frame))} to connection {self.connection}"
 
 
 # The dispatcher, around its rules.
@@ -671,12 +679,12 @@ class Farm:
                 assert ledger.leases[lease].expires == self.wall + TIMING.lease
             case Idle(), Build(lease):
                 assert ledger.leases[lease].report is None
-            case (Built() | Sent()), Send(names):
+            case ((Built() | Sent()), Send(names)):
                 assert ledger.leases[question.lease].missing() == names
-            case (Built() | Sent()), Done():
+            case ((Built() | Sent()), Done()):
                 assert ledger.is_on_record(question.lease)
                 self.told_to_drop.add(question.lease)
-            case (Busy() | Built() | Sent()), Cancel():
+            case ((Busy() | Built() | Sent()), Cancel()):
                 self._check_that_it_is_unwanted(question.lease)
             case Hello(lease=bytes() as lease), Ack():
                 self._check_that_it_is_unwanted(lease)
@@ -697,12 +705,17 @@ class Farm:
             assert not self.ledger.can_revive(lease, holder), "nobody else has it yet"
 
     def _has_twin(self, machine: Machine) -> bool:
-        """Whether another machine goes by the same name."""
-        return [each.label for each in self.machines].count(machine.label) > 1
+        """Whether a slave of the same name has run on another machine."""
+        return any(
+            each is not machine and each.label == machine.label and each.has_run
+            for each in self.machines
+        )
 
     def check_that_it_may_go(self, machine: Machine, lease: bytes) -> None:
         """A slave drops all it keeps of *lease*."""
-        assert lease not in machine.spool or lease in self.told_to_drop, "a result is dropped untold"
+        assert lease not in machine.spool or lease in self.told_to_drop, (
+            "a result is dropped untold"
+        )
 
     def check(self) -> None:
         """What must be true at any time."""
@@ -777,10 +790,20 @@ class Farm:
         waiting = [p.session for p in idle if not isinstance(p.session, slave.Building)]
         assert self.processes == idle, "somebody left"
         assert not waiting, f"no work for {waiting}"
+        self._check_that_builds_outlive_dispatchers()
         for _ in self.live_on(seconds):
             if self.is_all_done():
                 return
         assert self.is_all_done(), "a build has no end"
+
+    def _check_that_builds_outlive_dispatchers(self) -> None:
+        """Builds that take longer than a lease without a sign of life is good for."""
+        before = list(self.ledger.leases)
+        for number in range(len(self.dispatchers)):
+            self.restart(number)
+        for _ in self.live_on(round(2 * TIMING.lease), Ends.NOTHING):
+            pass
+        assert list(self.ledger.leases) == before, "a build was given up though nothing was wrong"
 
     def is_all_done(self) -> bool:
         """Whether no version waits for anything."""

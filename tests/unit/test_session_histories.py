@@ -2,16 +2,16 @@
 committed twice, nobody waits for ever.
 
 A history is a list of numbers, each of them one step: which of STEPS, and to whom it happens.
-Number 0 is nothing at all, so that a history that fails shrinks to the steps that matter.
+One that fails shrinks to the steps that matter, and they are told in words.
 """
 
 import os
 
-from hypothesis import given, note, settings
+from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
 
 from piwheels.slave import session as slave
-from tests.unit.session_model import Ends, Farm, Machine, failure, success
+from tests.unit.session_model import Ends, Farm, failure, success
 
 THOROUGH = bool(os.environ.get("PIW_TEST_THOROUGH"))
 LABELS = ("pi-a", "pi-b", "pi-a")  # the last is a twin by mistake: its own disk, the same name
@@ -26,10 +26,6 @@ RESULTS = {
 
 # The steps. Each takes the farm and the number of a variety, and returns what happened, in
 # words, or None if nothing could.
-
-
-def nothing_happens(farm, number):
-    return None
 
 
 def a_second_goes_well_while_work_goes_on(farm, number):
@@ -131,7 +127,7 @@ def kept_files_go_bad(farm, number):
 
 def a_question(farm, number):
     if farm.questions:
-        question = farm.questions.pop(-1 - number % 4 % len(farm.questions))
+        question = farm.questions.pop(at_an_end(farm.questions, number))
         fate = ("arrives", "arrives and will again", "is lost")[number // 4]
         if fate != "is lost":
             farm.carry_question(question)
@@ -143,7 +139,7 @@ def a_question(farm, number):
 
 def an_answer(farm, number):
     if farm.answers:
-        answer = farm.answers.pop(-1 - number % 4 % len(farm.answers))
+        answer = farm.answers.pop(at_an_end(farm.answers, number))
         fate = ("arrives", "arrives", "is lost")[number // 4]
         if fate == "arrives":
             farm.carry_answer(answer)
@@ -187,6 +183,11 @@ def an_operator_ends_a_build(farm, number):
     return None
 
 
+def at_an_end(frames, number):
+    """One of the newest or oldest: those that make a difference."""
+    return (-1, 0, -2, 1)[number % 4] % len(frames)
+
+
 def at_work(farm):
     return [process for process in farm.processes if process.work is not None]
 
@@ -196,7 +197,6 @@ def one(some, number):
 
 
 STEPS = {  # and how often each is drawn
-    nothing_happens: 1,
     a_second_goes_well_while_work_goes_on: 6,
     all_goes_well: 2,
     time_passes: 2,
@@ -222,9 +222,11 @@ STEPS = {  # and how often each is drawn
 DRAWN = [step for step, weight in STEPS.items() for _ in range(weight)]
 
 
-def histories(steps):
-    numbers = st.integers(0, len(DRAWN) * VARIETIES - 1)
-    return st.lists(numbers, min_size=steps, max_size=steps)
+def histories(most):
+    """Lists of numbers; where 0 is drawn nothing happens, so it is left out."""
+    numbers = st.integers(0, len(DRAWN) * VARIETIES)
+    all_of_them = st.lists(numbers, min_size=most, max_size=most)  # else most would be short
+    return all_of_them.map(lambda history: [number for number in history if number])
 
 
 def play(history):
@@ -232,7 +234,7 @@ def play(history):
     farm.want()
     farm.machines[0].start()
     for number in history:
-        which, variety = divmod(number, VARIETIES)
+        which, variety = divmod(number - 1, VARIETIES)
         if happened := DRAWN[which](farm, variety):
             note(happened)
         farm.check()
@@ -240,7 +242,68 @@ def play(history):
     farm.live_on_until_all_is_done()
 
 
-@settings(max_examples=10_000 if THOROUGH else 80)
+@settings(
+    max_examples=10_000 if THOROUGH else 80,
+    phases=set(Phase) - {Phase.explain},  # the words explain it, and sooner
+)
 @given(histories(120))
 def test_nothing_is_lost_or_done_twice_and_nobody_waits_for_ever(history):
     play(history)
+
+
+# Histories that found something once.
+
+
+def farm_at_work(ends=Ends.NOTHING):
+    farm = Farm(LABELS[:1])
+    farm.want()
+    farm.machines[0].start()
+    live(farm, 2, Ends.NOTHING)
+    [process] = farm.processes
+    if ends is Ends.BUILDS:
+        live(farm, 2, ends)
+        assert process.work.names, "it delivers"
+    return farm, process
+
+
+def restart_and_let_the_slave_hear_of_it(farm, process):
+    farm.restart(process.to)
+    farm.pass_time(3.0)  # BUSY
+    farm.carry_all()  # WHO
+    assert isinstance(process.session, slave.Greeting)
+
+
+def test_a_slave_told_to_quit_hears_the_answer_to_the_hello_it_had_said():
+    farm, process = farm_at_work()
+    restart_and_let_the_slave_hear_of_it(farm, process)
+    process.events.append(slave.Quit())
+    process.loop()
+    farm.carry_all()  # HELLO, and its ACK
+    assert isinstance(process.session, slave.Stopping)
+    farm.live_on_until_all_is_done()
+
+
+def test_an_interrupted_delivery_does_not_end_in_the_middle_of_the_next_one():
+    farm, process = farm_at_work(Ends.BUILDS)
+    under_way = process.work
+    restart_and_let_the_slave_hear_of_it(farm, process)
+    farm.carry_all()  # HELLO, and its ACK
+    assert process.work is under_way
+    assert not under_way.is_cancelled
+    farm.live_on_until_all_is_done()
+
+
+def test_a_result_is_reported_again_if_its_lease_was_given_up_while_it_was_delivered():
+    farm, process = farm_at_work(Ends.BUILDS)
+    farm.now += 13.0  # nobody heard of it for longer than its lease
+    farm.ledger.expire(farm.wall)
+    [lease] = process.machine.spool
+    farm.live_on_until_all_is_done()
+    assert farm.ledger.records[lease].kind == "success", "the build that was done already"
+
+
+def test_files_that_cannot_be_read_any_more_are_built_again():
+    farm, process = farm_at_work(Ends.BUILDS)
+    process.machine.bad |= set(process.machine.spool)
+    farm.live_on_until_all_is_done()
+    assert farm.processes != [process]
