@@ -207,9 +207,7 @@ def _admin(address: str, pypi: str, engine: Engine, stop: threading.Event, beat:
         Admin(engine, client, address).serve(stop.is_set, beat)
 
 
-def _status(
-    address: str, control: str, engine: Engine, stop: threading.Event, beat: Beat
-) -> None:
+def _status(address: str, control: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
     Status(engine, address, control).serve(stop.is_set, beat)
 
 

@@ -2,7 +2,7 @@
 
 One thread owns the socket; a few workers ask PyPI and the database, so that a slow PyPI
 holds up nobody else. All that a request changes is changed in one transaction. What is done
-for each request is in the modules adding, standings and targets.
+for each request is in the modules adding, reasons and targets.
 """
 
 import logging
@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from piwheels.database.connection import transaction
 from piwheels.master.adding import LONGEST_LINE, Adding
-from piwheels.master.standings import look, why
+from piwheels.master.reasons import look, why
 from piwheels.master.targets import add_target, change_targets, list_targets, skip_on_target
 from piwheels.model.errors import BadMessage, PiwheelsError, Unavailable
 from piwheels.model.projects import ProjectPage

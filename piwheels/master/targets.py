@@ -13,7 +13,7 @@ from piwheels.database import package_rules, targets
 from piwheels.database.queue import judge_all_again
 from piwheels.database.targets import TargetRow
 from piwheels.master.judging import bring_in_line
-from piwheels.master.standings import UnknownHere, find_version, unknown_target
+from piwheels.master.reasons import UnknownHere, find_version, unknown_target
 from piwheels.model.errors import PiwheelsError
 from piwheels.model.targets import TargetOffer
 from piwheels.protocol.admin import (
