@@ -816,6 +816,7 @@ class Farm:
         return all(
             isinstance(process.session, slave.Waiting | slave.Resting)
             and process.work is None
+            and not process.events
             and not process.machine.spool
             and self.ledger.slaves[process.machine.label].run == process.run
             for process in self.processes
