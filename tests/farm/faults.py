@@ -15,10 +15,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ PACKAGE = "tiny-gated"
 HIRED = 5  # slaves beside the farm's own: one for each phase, and one is idle
 HEARTBEAT, LEASE = 1.0, 10.0  # seconds; a lease is lost while a test waits
 GLANCE = 0.01  # seconds between two looks at the database
-HALF_WAY = 1_000_000  # bytes; of a heavy wheel about a third
+HALF_WAY = 1_000_000  # bytes; of a large wheel about a third
 GATED = (Phase.FETCHING, Phase.PREPARING, Phase.BUILDING)
 SERVICES = ("dispatcher", "receiver", "keeper", "admin", "status", "publisher")
 PROGRAMS = ("master", "web", "postgresql")
@@ -50,7 +51,7 @@ PROGRAMS = ("master", "web", "postgresql")
 class Gates:
     """Builds wait before they leave a phase of GATED, until its gate is open.
 
-    A gate is a file that strangers' code may look for. A heavy build's wheel has many files.
+    A gate is a file that strangers' code may look for. So are wishes for special wheels.
     """
 
     folder: Path
@@ -63,8 +64,9 @@ class Gates:
     def is_open(self, version: str, phase: Phase) -> bool:
         return self._gate(version, phase).exists()
 
-    def make_heavy(self, version: str) -> None:
-        self._gate(version, "heavy").touch()
+    def wish(self, version: str, wheel: str) -> None:
+        """The wheel shall have "many" files, or be "large"."""
+        self._gate(version, wheel).touch()
 
     def await_fetch(self, filename: str) -> None:
         """What the index does before it serves an sdist."""
@@ -151,7 +153,7 @@ class HurtFarm:
     """The farm, its index, and the slaves that were hired for it.
 
     mark: in the environment of all its processes. numbers: of versions. fallen: those killed
-    that the farm is to start again, with their pids.
+    that the farm is to start again, with their pids. killed: how often each was.
     """
 
     farm: RunningFarm
@@ -164,6 +166,7 @@ class HurtFarm:
     versions: list[str] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fallen: dict[str, int] = field(default_factory=dict)
+    killed: Counter[str] = field(default_factory=Counter)
     connection: Any = None
     settings: configparser.ConfigParser = field(init=False)
 
@@ -184,7 +187,7 @@ class HurtFarm:
                 with self.connection.cursor() as cursor:
                     cursor.execute(statement, values)
                     return cursor.fetchall()
-            except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            except (psycopg2.DatabaseError, psycopg2.InterfaceError):
                 self.connection = None
                 assert time.monotonic() < deadline, self.farm.logs()
                 time.sleep(GLANCE)
@@ -275,28 +278,29 @@ class HurtFarm:
         return self.until(granted, f"{number} builds began")
 
     def scene(self, is_one_idle: bool = True) -> Scene:
-        """Bring a build into every phase; the newest of them is being inspected just now.
+        """Bring a build into every phase; the newest of them is being inspected just now, or
+        was a moment ago: see is_reported.
 
         is_one_idle: else the slave that is left is fetching one version more.
         """
         begun = self.begin(len(Phase) if is_one_idle else len(Phase) + 1)
         roles = self._roles(begun)
         inspecting, delivering = roles[Phase.INSPECTING].version, roles[Phase.DELIVERING].version
-        self.gates.make_heavy(inspecting)
-        self.gates.make_heavy(delivering)
+        self.gates.wish(inspecting, "many")
+        self.gates.wish(delivering, "large")
         self.slaves[roles[Phase.DELIVERING].slave].lines[1].stall(after=HALF_WAY)
         self.gates.open(roles[Phase.PREPARING].version, Phase.FETCHING)
         self.gates.open(roles[Phase.BUILDING].version, *GATED[:2])
         self.gates.open(delivering, *GATED)
         self.gates.open(inspecting, *GATED[:2])
         for phase in (*GATED[1:], Phase.DELIVERING):
-            self._await(roles[phase].version, phase)
-        self._await(inspecting, Phase.BUILDING)
+            self.await_phase(roles[phase].version, phase)
+        self.await_phase(inspecting, Phase.BUILDING)
         other = ({label for (label,) in self.look("SELECT label FROM slaves")}) - {
             lease.slave for lease in roles.values()
         }
         self.gates.open(inspecting, Phase.BUILDING)
-        self._await(inspecting, Phase.INSPECTING)
+        self.await_phase(inspecting, Phase.INSPECTING, Phase.DELIVERING)
         return Scene(roles, set(begun) - {lease.version for lease in roles.values()}, *other)
 
     def _roles(self, begun: Mapping[str, Lease]) -> dict[Phase, Lease]:
@@ -306,12 +310,14 @@ class HurtFarm:
             roles[-2:] = reversed(roles[-2:])
         return dict(zip(Phase, roles, strict=True))
 
-    def _await(self, version: str, phase: Phase) -> None:
+    def await_phase(self, version: str, *phases: Phase) -> None:
+        """Until the build of *version* is in one of these."""
+
         def is_there() -> bool:
             lease = self.leases().get(version)
-            return lease is not None and lease.phase == phase.value
+            return lease is not None and lease.phase in phases
 
-        self.until(is_there, f"{version} is {phase.value}")
+        self.until(is_there, f"{version} is {' or '.join(phases)}")
 
     def is_reported(self, lease: Lease) -> bool:
         """Whether the slave has the whole result of the build on its disk."""
@@ -343,7 +349,18 @@ class HurtFarm:
         )
         built = self.built(versions)
         assert len(built) == len(versions), f"something was built twice: {built}"
+        assert self.deaths() == self.killed, f"others died than those killed\n{self.tell()}"
         return dict(built)
+
+    def fetches(self, version: str) -> int:
+        """How many builds of it were begun."""
+        return self.index.asked.count(f"/files/tiny_gated-{version}.tar.gz")
+
+    def deaths(self) -> Counter[str]:
+        """How often each process of the farm died, as its supervisors tell."""
+        logs = (self.farm.data / "logs" / name for name in ("farm.log", "master.log"))
+        found = (re.findall(r"Died\(name='([^']+)'", log.read_text()) for log in logs)
+        return Counter(chain.from_iterable(found))
 
     def forgive(self) -> None:
         """End all quarantines: here slaves are lost more often than anywhere."""
@@ -361,7 +378,7 @@ class HurtFarm:
                 " AND pid <> pg_backend_pid() ORDER BY pid"
             )
             return int(random.choice(backends)[0])
-        return self.farm.pid(victim if victim in SERVICES + PROGRAMS else f"slave {victim}")
+        return self.farm.pid(_name(victim))
 
     def kill(self, *victims: str) -> None:
         """kill -9 all of them at once; return when they are dead."""
@@ -371,7 +388,27 @@ class HurtFarm:
             os.kill(pid, signal.SIGKILL)
         for process in processes:
             _await_end(process)
-        self.fallen |= {v: pid for v, pid in pids.items() if v not in {*self.slaves, "backend"}}
+        for victim in pids.keys() - self.slaves.keys() - {"backend"}:
+            self.fallen[victim] = pids[victim]
+            self.killed[_name(victim)] += 1
+
+    def signal(self, victim: str, number: signal.Signals) -> None:
+        os.kill(self.pid(victim), number)
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[None]:
+        """Nobody writes to *table* while the block lasts."""
+        with closing(psycopg2.connect(self._dsn(), connect_timeout=5)) as connection:
+            connection.cursor().execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+            yield
+
+    def await_held(self, words: str) -> None:
+        """Until somebody is held by a lock at a statement with these words."""
+        held = (
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND position(%s IN query) > 0"
+        )
+        self.until(lambda: self.look(held, words), f"somebody is held at {words}")
 
     def lines(self) -> list[Line]:
         """All lines of all hired slaves."""
@@ -397,6 +434,11 @@ class HurtFarm:
             return is_marked or any(str(self.farm.data) in word for word in about)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
+
+
+def _name(victim: str) -> str:
+    """As the farm's supervisors call it."""
+    return victim if victim in SERVICES + PROGRAMS else f"slave {victim}"
 
 
 def _words(process: psutil.Process) -> list[str]:
@@ -465,6 +507,7 @@ def _hire(hurt: HurtFarm, label: str, environment: Mapping[str, str]) -> Hired:
     )
     directory = hurt.farm.data.parent / label
     words = [
+        *("setpriv", "--pdeathsig=KILL", "--"),  # should this test be killed
         *(BIN / "piw-slave", "--label", label, "--dir", directory, "--python", sys.executable),
         *("--slave-queue", lines[0].address, "--file-queue", lines[1].address),
     ]

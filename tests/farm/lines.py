@@ -96,7 +96,11 @@ class Line:
         self.port = server.sockets[0].getsockname()[1]
         return server
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Not a coroutine: asyncio would complain of one that is cancelled.
+        self.network.begin(self._serve(reader, writer))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_unix_connection(self.destination)
         except OSError:  # nobody listens now
@@ -142,6 +146,7 @@ class Network:
     def __enter__(self) -> Self:
         self.loop = asyncio.new_event_loop()
         self.servers: list[asyncio.Server] = []
+        self.tasks: set[asyncio.Task[None]] = set()
         self.thread = threading.Thread(target=self.loop.run_forever, name="network")
         self.thread.start()
         return self
@@ -166,13 +171,19 @@ class Network:
 
         self._await(called())
 
+    def begin(self, what: Coroutine[Any, Any, None]) -> None:
+        """Do something in the thread, from the thread, until it is done or all ends."""
+        task = self.loop.create_task(what)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def _await(self, what: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(what, self.loop).result()
 
     async def _end(self) -> None:
         for server in self.servers:
             server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        tasks = list(self.tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,6 +11,12 @@ from piwheels.model.builds import Phase
 from tests.farm.audit import unrest, untruths
 from tests.farm.faults import GATED, HIRED, PROGRAMS, SERVICES, hurt_farm
 
+MOMENTS = {  # who is killed, at which statement, which a lock on that table can hold
+    "grant": ("dispatcher", "INSERT INTO leases", "leases"),
+    "report": ("dispatcher", "INSERT INTO uploads", "uploads"),
+    "placement": ("receiver", "UPDATE uploads SET placed", "uploads"),
+    "commit": ("dispatcher", "INSERT INTO builds", "builds"),
+}
 TRIES = 5  # for a build to be still at its inspection when the blow falls
 
 pytestmark = pytest.mark.timeout(900)
@@ -33,10 +40,43 @@ def strike(farm, blow):
     raise AssertionError("inspections are too short to be hit")
 
 
+def assert_unnoticed(farm, scene, built):
+    """No build was given up, or begun again."""
+    assert built == scene.builds
+    assert {version: farm.fetches(version) for version in built} == dict.fromkeys(built, 1)
+
+
 @pytest.mark.parametrize("victim", [*SERVICES, *PROGRAMS, "backend"])
 def test_no_build_in_any_phase_notices_the_death_of(victim, farm):
-    scene, built = strike(farm, lambda scene: farm.kill(victim))
-    assert built == scene.builds
+    assert_unnoticed(farm, *strike(farm, lambda scene: farm.kill(victim)))
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_who_dies_before_a_commit_has_not_said_that_it_is_done(moment, farm):
+    victim, words, table = MOMENTS[moment]
+    with ExitStack() as stack:
+        if moment == "grant":
+            stack.enter_context(farm.locked(table))
+            version = farm.release()
+        else:
+            version = begin_one(farm)
+            if victim == "receiver":
+                farm.signal(victim, signal.SIGSTOP)
+                farm.gates.open(version, *GATED)
+                farm.await_phase(version, Phase.DELIVERING)
+            stack.enter_context(farm.locked(table))
+            farm.gates.open(version, *GATED)
+            if victim == "receiver":
+                farm.signal(victim, signal.SIGCONT)
+        farm.await_held(words)
+        farm.kill(victim)
+    farm.settle([version])
+    assert farm.fetches(version) == 1
+
+
+def begin_one(farm):
+    ((version, _),) = farm.begin(1).items()
+    return version
 
 
 def test_what_slaves_were_building_when_they_died_is_built_again_and_results_are_delivered(farm):
@@ -55,8 +95,7 @@ def test_no_build_notices_that_all_connections_are_reset(farm):
         for line in farm.lines():
             line.cut()
 
-    scene, built = strike(farm, cut)
-    assert built == scene.builds
+    assert_unnoticed(farm, *strike(farm, cut))
 
 
 @pytest.mark.parametrize("fault", ["stall", "lose"])
@@ -96,6 +135,7 @@ def test_a_slave_that_wakes_after_its_lease_ended_delivers_what_nobody_else_took
     elsewhere = {version for version, number in scene.builds.items() if built[version] != number}
     assert elsewhere == {taken}
     assert farm.lost(scene.versions) == 1
+    assert [version for version in built if farm.fetches(version) != 1] == [taken]
 
 
 def signal_all(pids, number):

@@ -6,10 +6,10 @@ import os
 import zipfile
 
 
-def write_wheel(directory, name, version, tag="py3-none-any", extension=None, modules=1):
+def write_wheel(directory, name, version, tag="py3-none-any", extension=None, more=()):
     """Write the wheel, with the bytes of a native *extension* if given; return its file name.
 
-    modules: how many it holds, all but the first of them empty.
+    more: further files, path and content.
     """
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
@@ -19,7 +19,7 @@ def write_wheel(directory, name, version, tag="py3-none-any", extension=None, mo
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: wheelwright\n"
         f"Root-Is-Purelib: true\nTag: {tag}\n".encode(),
     }
-    files |= {f"{module}_{number}.py": b"" for number in range(1, modules)}
+    files.update(more)
     if extension:
         files[f"_{module}.so"] = extension
     record = "".join(f"{path},{sha256(content)},{len(content)}\n" for path, content in files.items())

@@ -1,3 +1,4 @@
+import os
 import time
 from email.parser import Parser
 from pathlib import Path
@@ -6,7 +7,8 @@ from wheelwright import write_wheel
 
 VERSION = Parser().parsestr(Path("PKG-INFO").read_text())["Version"]
 GATES = Path("gates.txt")  # names a folder; without it every gate is open
-MODULES = 20_000  # of a heavy wheel: its inspection takes a while
+MANY = 12_000  # modules of a wheel whose inspection takes a while
+LARGE = 3_000_000  # bytes of a wheel whose delivery takes a while
 
 
 def get_requires_for_build_wheel(config_settings=None):
@@ -16,8 +18,12 @@ def get_requires_for_build_wheel(config_settings=None):
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     pass_gate("building")
-    modules = MODULES if is_there("heavy") else 1
-    return write_wheel(wheel_directory, "tiny-gated", VERSION, modules=modules)
+    more = {}
+    if is_there("many"):
+        more = {f"tiny_gated_{number}.py": b"" for number in range(MANY)}
+    if is_there("large"):
+        more = {"tiny_gated.bin": os.urandom(LARGE)}
+    return write_wheel(wheel_directory, "tiny-gated", VERSION, more=more)
 
 
 def pass_gate(phase):
