@@ -114,7 +114,11 @@ class Measured:
     @property
     def latencies(self) -> dict[str, Latency]:
         """What the samples come to."""
-        return {name: Latency.of(taken.seconds) for name, taken in self.samples.items()}
+        return {
+            name: Latency.of(taken.seconds)
+            for name, taken in self.samples.items()
+            if taken.seconds  # a small database is judged before anything else happens
+        }
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -439,6 +443,7 @@ def _ratio_table(full: Measured, tenth: Measured) -> Table:
     rows = tuple(
         (name, f"{own.median / theirs[name].median:.2f}", f"{own.p99 / theirs[name].p99:.2f}")
         for name, own in full.latencies.items()
+        if name in theirs
     )
     title = f"{_title(full)} / {_title(tenth)}"
     return Table(title, ("", "median", "p99"), rows, ("1 is a cost that does not follow the size",))
