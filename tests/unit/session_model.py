@@ -580,7 +580,8 @@ class Machine:
     def stop(self) -> None:
         """End the process, here and now; only what is on disk and on its way remains.
 
-        Its HELLO does not arrive after that of its successor: see a_hello_of_the_dead.
+        Its HELLO is lost: arriving after that of its successor, it would be taken for a newer
+        process of the same name, and the successor sent away.
         """
         if self.process is not None:
             ended, self.process = set(self.process.connections), None
