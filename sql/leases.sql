@@ -58,11 +58,11 @@ SELECT build_id, token, version_id FROM leases WHERE slave_id = :slave_id;
 
 -- name: asking
 -- The slaves that ask for work, and what each holds without having reported it.
-SELECT slave_id, label, target_id, slaves.size, run, wish, unfit,
-    CASE WHEN quarantined > now() THEN quarantined END AS quarantined,
+SELECT slave_id, slaves.label, target_id, slaves.size, present, last_seen, wish, quarantined,
+    unfit, run, active AS is_active, now() AS now,
     (SELECT min(build_id) FROM leases
         WHERE leases.slave_id = slaves.slave_id AND report IS NULL) AS build_id
-FROM slaves WHERE slave_id = ANY(:slave_ids);
+FROM slaves JOIN targets USING (target_id) WHERE slave_id = ANY(:slave_ids);
 
 -- name: claim
 -- The best rows that slaves of this target and size can build become leases, one for each slave.

@@ -17,6 +17,7 @@ from piwheels.database import tag_sets
 from piwheels.database.queue import judge_again, judge_all_again, request_site_page
 from piwheels.database.statements import statement
 from piwheels.model.builds import FailureClass, Sdist
+from piwheels.model.slaves import Slave
 from piwheels.model.targets import TargetOffer
 
 
@@ -73,20 +74,17 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """A slave that asks for work. build_id: of what it holds and has not reported, or None.
+    """A slave that asks for work *now*. run: of the process that speaks as it.
 
-    wish: the operator's: work, rest or leave. quarantined: until when, or None.
+    is_active: whether anything is built for its target. build_id: of what it holds and has
+    not reported, or None.
     """
 
-    slave_id: int
-    label: str
-    target_id: int
-    size: int
+    slave: Slave
     run: bytes
-    wish: str
-    unfit: str
-    quarantined: datetime | None
+    is_active: bool
     build_id: int | None
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +255,27 @@ def held(connection: Connection, slave_id: int) -> list[Held]:
 def asking(connection: Connection, slave_ids: Iterable[int]) -> dict[int, Asker]:
     """What bears on whether these slaves get work, by slave_id."""
     parameters = {"slave_ids": list(slave_ids)}
-    rows = connection.execute(statement("leases", "asking"), parameters).mappings()
-    return {row["slave_id"]: Asker(**{**row, "run": bytes(row["run"])}) for row in rows}
+    rows = connection.execute(statement("leases", "asking"), parameters).all()
+    return {
+        row.slave_id: Asker(
+            Slave(
+                row.slave_id,
+                row.label,
+                row.target_id,
+                row.size,
+                row.present,
+                row.last_seen,
+                row.wish,
+                row.quarantined,
+                row.unfit,
+            ),
+            bytes(row.run),
+            row.is_active,
+            row.build_id,
+            row.now,
+        )
+        for row in rows
+    }
 
 
 def claim(

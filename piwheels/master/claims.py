@@ -16,6 +16,7 @@ from piwheels.rules import resources
 from piwheels.rules.lanes import shares
 from piwheels.rules.queue import is_native_on_pypi
 from piwheels.rules.slave_session import Dismissed, Nothing, Speaker
+from piwheels.rules.slave_state import SlaveState, task_of, why_no_work
 
 NOTHING = "nothing waits for this target"
 
@@ -51,25 +52,25 @@ def grant(
     for speaker in speakers:
         if speaker not in answers:
             answers[speaker] = orders.get(speaker.slave) or Nothing(NOTHING)
-    return answers, {speaker: askers[speaker.slave].target_id for speaker in speakers}
+    return answers, {speaker: askers[speaker.slave].slave.target_id for speaker in speakers}
 
 
 def refused(asker: Asker, run: bytes) -> Nothing | Dismissed | None:
     """Why this slave gets no work now, or never again; None if it may have some."""
+    slave = asker.slave
     if asker.run != run:
         return Dismissed(
-            f"another process took the name {asker.label}: give one of the two another --label"
+            f"another process took the name {slave.label}: give one of the two another --label"
         )
-    if asker.wish == "leave":
-        return Dismissed("an operator wants this slave to leave: start it again to let it work")
-    if asker.wish == "rest":
-        return Nothing("an operator paused this slave")
-    if asker.quarantined is not None:
-        return Nothing(
-            f"in quarantine until {asker.quarantined:%Y-%m-%d %H:%M} UTC: its last builds failed "
-            "by this slave's own fault"
-        )
-    return Nothing(asker.unfit) if asker.unfit else None
+    match why_no_work(slave, asker.now):
+        case None:
+            return None if asker.is_active else Nothing("nothing is built for this target now")
+        case SlaveState.LEAVING:
+            return Dismissed(
+                "an operator wants this slave to leave: start it again to have it back"
+            )
+        case _:
+            return Nothing(task_of(slave, asker.now))
 
 
 def _claim(
@@ -81,7 +82,7 @@ def _claim(
     """The builds that these slaves now hold. Small slaves choose first: large ones can do more."""
     alike: dict[tuple[int, int], list[int]] = defaultdict(list)
     for asker in askers:
-        alike[asker.size, asker.target_id].append(asker.slave_id)
+        alike[asker.slave.size, asker.slave.target_id].append(asker.slave.slave_id)
     granted: list[int] = []
     for (size, target_id), slave_ids in sorted(alike.items()):
         waiting = [(slave_id, draw()) for slave_id in slave_ids]

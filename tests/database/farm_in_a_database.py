@@ -1,14 +1,12 @@
 """A small farm that lives in a database only: what can happen to it, done by the real code."""
 
 import itertools
-import time
 
 from sqlalchemy import text
 
 from piwheels.database import leases, versions
 from piwheels.database import queue as table
 from piwheels.database.connection import connect, transaction
-from piwheels.database.schema import initialize
 from piwheels.master import claims, conclusion, queue
 from piwheels.master.keeper import Keeper
 from piwheels.model.builds import FailureClass, Outcome, Sdist
@@ -21,7 +19,6 @@ from piwheels.rules.queue import verdicts
 from piwheels.rules.slave_session import Committed, Conclude, Missing, Speaker
 
 MINORS = (9, 11, 13)
-ROLES = itertools.count()
 LEASE = 60.0  # seconds
 RUN = bytes(16)
 
@@ -34,10 +31,8 @@ class Farm:
     """Three targets; two slaves for each, of which the second is larger."""
 
     def __init__(self, dsn):
-        initialize(dsn, f"role_{time.monotonic_ns()}_{next(ROLES)}")
         self.engine = connect(dsn)
         self.keeper = Keeper(self.engine)
-        self.names = itertools.count()
         self.targets, self.slaves = {}, {}
         with transaction(self.engine) as connection:
             for minor in MINORS:
@@ -65,7 +60,7 @@ class Farm:
             "UPDATE slaves SET blame = 0, quarantines = 0, quarantined = '-infinity'",
             "DELETE FROM images WHERE image <> 'first'",
         )
-        self.packages, self.pages = [], {}
+        self.packages, self.pages, self.names = [], {}, itertools.count()
 
     def change(self, *statements, **values):
         with transaction(self.engine) as connection:

@@ -9,12 +9,12 @@ from piwheels.database import pages
 from piwheels.database.connection import transaction
 from piwheels.index.pages import Site
 from piwheels.master.publisher import Publisher
-from tests.database.test_queue_table import Database
+from tests.database.farm_in_a_database import Farm
 
 
 @pytest.fixture
-def world(database):
-    world = Database(database)
+def world(farm_database):
+    world = Farm(farm_database)
     world.empty()
     yield world
     world.engine.dispose()
@@ -31,9 +31,9 @@ def jobs(world):
 
 
 def test_bursts_of_requests_are_one_job(world, publisher, tmp_path):
-    world.add()
+    world.add_package()
     for _ in range(5):
-        world.change("SELECT :version_id", world.versions[0])
+        world.alter_version("SELECT :version_id", 0)
     assert len(jobs(world)) == 1
     assert publisher.write_package()
     assert jobs(world) == []
@@ -42,24 +42,24 @@ def test_bursts_of_requests_are_one_job(world, publisher, tmp_path):
 
 
 def test_a_job_asked_for_again_while_it_is_done_is_done_again(world):
-    world.add()
+    world.add_package()
     with transaction(world.engine) as connection:
         job = pages.next_job(connection)
-        world.change("SELECT :version_id", world.versions[0])  # does not wait for the publisher
+        world.alter_version("SELECT :version_id", 0)  # does not wait for the publisher
         pages.done(connection, job)
     assert len(jobs(world)) == 1
 
 
 def test_two_publishers_never_write_one_package_at_once(world):
-    world.add()
+    world.add_package()
     with transaction(world.engine) as one, transaction(world.engine) as two:
         assert pages.next_job(one) is not None
         assert pages.next_job(two) is None
 
 
 def test_a_package_that_cannot_be_written_holds_up_no_other(world, publisher, tmp_path):
-    world.add()
-    world.add()
+    world.add_package()
+    world.add_package()
     (tmp_path / "www/project").mkdir(parents=True)
     (tmp_path / "www/project/p0").write_text("a file in the way of a folder")
     for _ in range(100):
@@ -71,10 +71,10 @@ def test_a_package_that_cannot_be_written_holds_up_no_other(world, publisher, tm
 
 
 def test_the_list_of_packages_names_those_with_a_file(world, publisher, tmp_path):
-    world.add()
+    world.add_package()
     world.claim(9)
-    world.end(9, None, ["py3-none-any"])
-    world.add()
+    world.end(9, 0)
+    world.add_package()
     deadline = time.monotonic() + 60
     while not (tmp_path / "www/simple/index.html").exists():
         publisher.write_site_page()
@@ -85,7 +85,7 @@ def test_the_list_of_packages_names_those_with_a_file(world, publisher, tmp_path
 
 
 def test_a_farm_that_moves_has_all_its_pages_written_again(world, publisher, tmp_path):
-    world.add()
+    world.add_package()
     publisher.describe_site()
     while publisher.write_package():
         pass

@@ -25,8 +25,8 @@ CHANGES = (
 
 
 @pytest.fixture
-def farm(database):
-    farm = Farm(database)
+def farm(farm_database):
+    farm = Farm(farm_database)
     farm.empty()
     for _ in range(PACKAGES):
         farm.add_package()

@@ -93,8 +93,8 @@ STEPS = st.one_of(
 
 
 @pytest.fixture
-def farm(database):
-    farm = Farm(database)
+def farm(farm_database):
+    farm = Farm(farm_database)
     farm.empty()
     yield farm
     farm.engine.dispose()

@@ -1,8 +1,6 @@
 """The dispatcher over real sockets and a real database, against slaves that we speak for."""
 
-import itertools
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +10,6 @@ from sqlalchemy import text
 
 from piwheels.database import uploads, versions
 from piwheels.database.connection import connect, transaction
-from piwheels.database.schema import initialize
 from piwheels.master import queue
 from piwheels.master.dispatcher import Dispatcher, Settings
 from piwheels.master.keeper import Keeper
@@ -57,7 +54,6 @@ TARGET = OfferedTarget(
 LOG = DeliveredFile(LOG_NAME, 10, "0" * 64)
 WHEEL = DeliveredFile("tiny-1.0-py3-none-any.whl", 10, "1" * 64)
 LONG = Timing(heartbeat=60, silence=60, lease=300, patience=0.5)
-ROLES = itertools.count()
 PATIENCE = 4.0  # seconds
 
 
@@ -94,7 +90,6 @@ class Scene:
     """A database with versions to build, and a dispatcher that may come and go."""
 
     def __init__(self, dsn):
-        initialize(dsn, f"role_{time.monotonic_ns()}_{next(ROLES)}")
         self.engine = connect(dsn)
         self.address = "tcp://127.0.0.1:*"
 
@@ -164,8 +159,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene(database):
-    scene = Scene(database)
+def scene(farm_database):
+    scene = Scene(farm_database)
     yield scene
     scene.engine.dispose()
 
