@@ -19,8 +19,9 @@ def unrest(farm: HurtFarm) -> list[str]:
         if count
     ]
     counts = farm.look(
-        "SELECT target_id, lane, ready, sum(waiting) FROM (SELECT * FROM queue_counts"
-        " UNION ALL SELECT * FROM queue_changes) AS counts GROUP BY 1, 2, 3 HAVING sum(waiting) <> 0"
+        "SELECT target_id, lane, ready, sum(waiting) FROM"
+        " (SELECT * FROM queue_counts UNION ALL SELECT * FROM queue_changes) AS counts"
+        " GROUP BY target_id, lane, ready HAVING sum(waiting) <> 0"
     )
     found += [f"the queue is counted wrong: {row}" for row in counts]
     found += [f"staged: {path}" for path in (farm.farm.data / "www" / ".staging").iterdir()]
@@ -68,9 +69,10 @@ def _wrong_on_pages(farm: HurtFarm) -> list[str]:
     listed = {file["filename"]: file["hashes"]["sha256"] for file in page["files"]}
     html = farm.farm.get(f"simple/{PACKAGE}/", Accept="text/html").text
     linked = dict(re.findall(r'href="([^"#]+)#sha256=([0-9a-f]{64})"', html))
-    found = [f"in JSON, not on record or changed: {each}" for each in listed.items() ^ record.items()]
-    return found + [
-        f"in HTML, not on record or changed: {each}" for each in linked.items() ^ record.items()
+    return [
+        f"not the same on record and in {kind}: {file}"
+        for kind, files in (("JSON", listed), ("HTML", linked))
+        for file in files.items() ^ record.items()
     ]
 
 

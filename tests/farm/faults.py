@@ -34,12 +34,13 @@ from piwheels.protocol.admin import Add
 from piwheels.protocol.control import Forgive
 from tests.farm.lines import Line, Network
 from tests.pypi_server import SmallPyPI, small_pypi
-from tests.running_farm import BIN, PATIENCE, RunningFarm, running_farm
+from tests.running_farm import BIN, RunningFarm, running_farm
 from tests.sdists import PACKAGES, make_sdist
 
 PACKAGE = "tiny-gated"
 HIRED = 5  # slaves beside the farm's own: one for each phase, and one is idle
 HEARTBEAT, LEASE = 1.0, 10.0  # seconds; a lease is lost while a test waits
+PATIENCE = 240.0  # seconds; a dead connection is noticed after 60, a restart may wait 30
 GLANCE = 0.01  # seconds between two looks at the database
 HALF_WAY = 1_000_000  # bytes; of a large wheel about a third
 GATED = (Phase.FETCHING, Phase.PREPARING, Phase.BUILDING)
@@ -90,18 +91,14 @@ class Hired:
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
 
-    def ensure(self) -> None:
-        """Start it unless it runs."""
+    def ensure(self) -> int:
+        """Start it unless it runs; return its pid."""
         if self.process is None or self.process.poll() is not None:
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
                     self.words, env=self.environment, stdin=subprocess.DEVNULL,
                     stdout=log, stderr=log, start_new_session=True,
                 )  # fmt: skip
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
         return self.process.pid
 
     def end(self) -> int:
@@ -211,6 +208,10 @@ class HurtFarm:
             " JOIN versions USING (version_id) JOIN slaves USING (slave_id)"
         )
         return {row[0]: Lease(*row[:4], bytes(row[4])) for row in rows}
+
+    def builds_at(self) -> set[int]:
+        """Numbers of the builds that slaves are at."""
+        return {lease.build_id for lease in self.leases().values()}
 
     def built(self, versions: Collection[str]) -> list[tuple[str, int]]:
         """The successful builds of these: version, number."""
@@ -340,9 +341,7 @@ class HurtFarm:
             line.mend()
         for hired in self.slaves.values():
             hired.ensure()
-        for victim, pid in self.fallen.items():
-            self.until(lambda v=victim, p=pid: self.pid(v) != p, f"{victim} was started again")
-        self.fallen.clear()
+        self.await_successors()
         self.until(
             lambda: not self.leases() and {row[0] for row in self.built(versions)} >= set(versions),
             f"{', '.join(versions)} were built and nothing else runs",
@@ -371,7 +370,7 @@ class HurtFarm:
     def pid(self, victim: str) -> int:
         """Of a service, a program of the farm, a slave, or of one of PostgreSQL's backends."""
         if victim in self.slaves:
-            return self.slaves[victim].pid
+            return self.slaves[victim].ensure()
         if victim == "backend":
             backends = self.look(
                 "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
@@ -382,18 +381,33 @@ class HurtFarm:
 
     def kill(self, *victims: str) -> None:
         """kill -9 all of them at once; return when they are dead."""
+        self.await_successors()
         pids = {victim: self.pid(victim) for victim in victims}
         processes = [psutil.Process(pid) for pid in pids.values()]
+        heirs = [*victims, *(SERVICES if "master" in victims else ())]
+        for heir in {*heirs} - self.slaves.keys() - {"backend"}:
+            self.fallen[heir] = self.pid(heir)
         for pid in pids.values():
             os.kill(pid, signal.SIGKILL)
         for process in processes:
             _await_end(process)
-        for victim in pids.keys() - self.slaves.keys() - {"backend"}:
-            self.fallen[victim] = pids[victim]
-            self.killed[_name(victim)] += 1
+        self.killed.update(map(_name, pids.keys() - self.slaves.keys() - {"backend"}))
+
+    def await_successors(self) -> None:
+        """Until what was killed runs again, as far as the farm sees to that."""
+        for victim, pid in self.fallen.items():
+            self.until(lambda v=victim, p=pid: self.pid(v) != p, f"{victim} was started again")
+        self.fallen.clear()
 
     def signal(self, victim: str, number: signal.Signals) -> None:
+        """Stop it, or let it go on."""
         os.kill(self.pid(victim), number)
+
+    def stop_beyond_lease(self, lease: Lease) -> None:
+        """Stop the slave until its lease is lost, then let it go on."""
+        self.signal(lease.slave, signal.SIGSTOP)
+        self.until(lambda: lease.build_id not in self.builds_at(), f"{lease} is lost")
+        self.signal(lease.slave, signal.SIGCONT)
 
     @contextmanager
     def locked(self, table: str) -> Iterator[None]:
@@ -423,7 +437,9 @@ class HurtFarm:
 
     def builds(self) -> list[psutil.Process]:
         """Processes that are about a build's room."""
-        return [each for each in self.processes() if any("/builds/build-" in w for w in _words(each))]
+        return [
+            each for each in self.processes() if any("/builds/build-" in w for w in _words(each))
+        ]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -12,12 +13,20 @@ T = TypeVar("T")
 PIECE = 64 * 1024  # bytes
 
 
+class Loss(Enum):
+    """What becomes of bytes."""
+
+    NONE = "they pass"
+    FOR_NOW = "they are lost until the line is mended, which resets the connection"
+    FOR_GOOD = "they are lost as long as the connection lasts"
+
+
 @dataclass(eq=False)
 class _Connection:
-    """One connection through a line. is_lossy: whether bytes of it were lost."""
+    """One connection through a line."""
 
     ends: tuple[asyncio.StreamWriter, asyncio.StreamWriter]
-    is_lossy: bool = False
+    loss: Loss
 
     def reset(self) -> None:
         for end in self.ends:
@@ -36,7 +45,7 @@ class Line:
     port: int = 0
     connections: set[_Connection] = field(default_factory=set)
     passing: asyncio.Event = field(default_factory=asyncio.Event)
-    is_losing: bool = False
+    loss: Loss = Loss.NONE
     left: float = float("inf")  # bytes that still pass upwards before it stalls
 
     @property
@@ -46,49 +55,46 @@ class Line:
 
     def cut(self) -> None:
         """Reset every connection; the next ones pass."""
-        self.network.call(self._reset, lambda connection: True)
+        self.network.call(self._cut)
 
     def stall(self, after: float = 0) -> None:
         """Hold everything back, once *after* more bytes have passed upwards; lose nothing."""
         self.network.call(self._stall, after)
 
-    def lose(self) -> None:
-        """Take everything and pass nothing on, as if all were well."""
-        self.network.call(self._lose)
+    def lose(self, for_good: bool = False) -> None:
+        """Take everything and pass nothing on, as if all were well.
+
+        for_good: even mended, connections that lost bytes stay so, as after a router's restart.
+        """
+        self.network.call(self._lose, for_good)
 
     def mend(self) -> None:
         """Let everything pass; connections that lost bytes are reset."""
         self.network.call(self._mend)
 
-    def forget(self) -> None:
-        """As a router that restarts: what lost bytes is dead and nobody says so, new ones pass."""
-        self.network.call(self._forget)
-
     # In the network's thread.
 
-    def _reset(self, concerns: Any) -> None:
+    def _cut(self) -> None:
         for connection in list(self.connections):
-            if concerns(connection):
-                connection.reset()
+            connection.reset()
 
     def _stall(self, after: float) -> None:
         self.left = after
         if not after:
             self.passing.clear()
 
-    def _lose(self) -> None:
-        self.is_losing = True
+    def _lose(self, for_good: bool) -> None:
+        self.loss = Loss.FOR_GOOD if for_good else Loss.FOR_NOW
         for connection in self.connections:
-            connection.is_lossy = True
+            connection.loss = self.loss
 
     def _mend(self) -> None:
-        self._forget()
-        self._reset(lambda connection: connection.is_lossy)
-
-    def _forget(self) -> None:
-        self.is_losing = False
+        self.loss = Loss.NONE
         self.left = float("inf")
         self.passing.set()
+        for connection in list(self.connections):
+            if connection.loss is Loss.FOR_NOW:
+                connection.reset()
 
     async def listen(self) -> asyncio.Server:
         self.passing.set()
@@ -106,7 +112,7 @@ class Line:
         except OSError:  # nobody listens now
             writer.transport.abort()
             return
-        connection = _Connection((writer, far_writer), is_lossy=self.is_losing)
+        connection = _Connection((writer, far_writer), self.loss)
         self.connections.add(connection)
         pumps = [
             asyncio.ensure_future(self._pump(connection, reader, far_writer, is_upwards=True)),
@@ -135,7 +141,7 @@ class Line:
                     if self.left < 0:
                         self.passing.clear()
                 await self.passing.wait()
-                if not connection.is_lossy:
+                if connection.loss is Loss.NONE:
                     sink.write(piece)
                     await sink.drain()
 
