@@ -50,9 +50,12 @@ def running_service(
     try:
         if port is not None:
             _wait_until_it_listens(process, port, log)
-        yield Service(name, process.pid, log)
-        if process.poll() is not None:
-            raise BenchmarkFailed(f"the {name} ended: {log.read_text(encoding='utf-8')[-2000:]}")
+        try:
+            yield Service(name, process.pid, log)
+        finally:  # whatever else went wrong, this is why
+            if process.poll() is not None:
+                last_words = log.read_text(encoding="utf-8")[-2000:]
+                raise BenchmarkFailed(f"the {name} ended: {last_words}")
     finally:
         process.send_signal(signal.SIGTERM)
         try:
