@@ -12,6 +12,9 @@ RETURNING target_id;
 -- name: target
 SELECT target_id FROM targets WHERE name = :name;
 
+-- name: runs
+SELECT run, past_runs FROM slaves WHERE label = :label FOR NO KEY UPDATE;
+
 -- name: put_slave
 -- A process that takes over the name of one that was to leave may work.
 INSERT INTO slaves (label, target_id, cores, memory, disk, sandbox, run, size)
@@ -20,6 +23,8 @@ ON CONFLICT (label) DO UPDATE SET
     target_id = EXCLUDED.target_id, cores = EXCLUDED.cores, memory = EXCLUDED.memory,
     disk = EXCLUDED.disk, sandbox = EXCLUDED.sandbox, run = EXCLUDED.run, size = EXCLUDED.size,
     present = true, last_seen = now(),
+    past_runs = CASE WHEN slaves.run = EXCLUDED.run THEN slaves.past_runs
+        ELSE (slaves.run || slaves.past_runs)[1:8] END,
     wish = CASE WHEN slaves.wish = 'leave' AND slaves.run <> EXCLUDED.run THEN 'work'
         ELSE slaves.wish END
 RETURNING slave_id;
@@ -51,18 +56,23 @@ FROM unnest(
 WHERE slaves.slave_id = said.slave_id;
 
 -- name: gone
-UPDATE slaves SET present = false WHERE slave_id = :slave_id;
+-- Unless another process speaks as this slave by now.
+UPDATE slaves SET present = false WHERE slave_id = :slave_id AND run = :run RETURNING slave_id;
 
 -- name: held
-SELECT build_id, token, version_id FROM leases WHERE slave_id = :slave_id;
+SELECT build_id, token, version_id FROM leases WHERE slave_id = :slave_id ORDER BY build_id;
 
 -- name: asking
 -- The slaves that ask for work, and what each holds without having reported it.
 SELECT slave_id, slaves.label, target_id, slaves.size, present, last_seen, wish, quarantined,
     unfit, run, active AS is_active, now() AS now,
-    (SELECT min(build_id) FROM leases
-        WHERE leases.slave_id = slaves.slave_id AND report IS NULL) AS build_id
-FROM slaves JOIN targets USING (target_id) WHERE slave_id = ANY(:slave_ids);
+    lease.build_id, lease.version_id
+FROM slaves JOIN targets USING (target_id)
+LEFT JOIN LATERAL (
+    SELECT build_id, version_id FROM leases
+    WHERE leases.slave_id = slaves.slave_id AND report IS NULL ORDER BY build_id LIMIT 1
+) AS lease ON true
+WHERE slave_id = ANY(:slave_ids);
 
 -- name: claim
 -- The best rows that slaves of this target and size can build become leases, one for each slave.
@@ -116,7 +126,7 @@ FROM unnest(
     CAST(:tokens AS bytea[]), CAST(:slave_ids AS integer[]), CAST(:runs AS bytea[]),
     CAST(:phases AS text[]), CAST(:log_tails AS text[])
 ) AS said (token, slave_id, run, phase, log_tail)
-JOIN slaves ON slaves.slave_id = said.slave_id AND slaves.run = said.run
+JOIN slaves ON slaves.slave_id = said.slave_id AND slaves.run = COALESCE(said.run, slaves.run)
 WHERE leases.token = said.token AND leases.slave_id = said.slave_id
 RETURNING leases.token;
 

@@ -76,14 +76,15 @@ class Held:
 class Asker:
     """A slave that asks for work *now*. run: of the process that speaks as it.
 
-    is_active: whether anything is built for its target. build_id: of what it holds and has
-    not reported, or None.
+    is_active: whether anything is built for its target. build_id, version_id: of what it
+    holds and has not reported, or None.
     """
 
     slave: Slave
     run: bytes
     is_active: bool
     build_id: int | None
+    version_id: int | None
     now: datetime
 
 
@@ -190,6 +191,15 @@ def put_target(connection: Connection, offer: TargetOffer, rank: int, active: bo
     return int(known.scalar_one())
 
 
+def runs(connection: Connection, label: str) -> tuple[bytes, set[bytes]]:
+    """Of the processes that spoke as this slave: the newest, and some before it.
+
+    Locks the slave until the transaction ends. b"" for one that was never here.
+    """
+    row = connection.execute(statement("leases", "runs"), {"label": label}).one_or_none()
+    return (b"", set()) if row is None else (bytes(row.run), set(map(bytes, row.past_runs)))
+
+
 def put_slave(connection: Connection, label: str, target_id: int, machine: Machine) -> int:
     """Enter a slave that said HELLO; return its number.
 
@@ -238,9 +248,10 @@ def seen(connection: Connection, signs: Collection[Sign]) -> None:
     connection.execute(statement("leases", "seen"), parameters)
 
 
-def gone(connection: Connection, slave_id: int) -> None:
-    """Enter that a slave left."""
-    connection.execute(statement("leases", "gone"), {"slave_id": slave_id})
+def gone(connection: Connection, slave_id: int, run: bytes) -> bool:
+    """Enter that a slave left; False if another process speaks as this slave by now."""
+    parameters = {"slave_id": slave_id, "run": run}
+    return connection.execute(statement("leases", "gone"), parameters).one_or_none() is not None
 
 
 def held(connection: Connection, slave_id: int) -> list[Held]:
@@ -272,6 +283,7 @@ def asking(connection: Connection, slave_ids: Iterable[int]) -> dict[int, Asker]
             bytes(row.run),
             row.is_active,
             row.build_id,
+            row.version_id,
             row.now,
         )
         for row in rows

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from piwheels.database import leases
 from piwheels.database.leases import Asker, Order
+from piwheels.database.queue import judge_again
 from piwheels.model.builds import FailureClass, Limits
 from piwheels.model.queue import Lane
 from piwheels.protocol.slave import Build, OrderedLimits, OrderedSdist
@@ -41,10 +42,14 @@ def grant(
     held, free = [], []
     for speaker in speakers:
         asker = askers[speaker.slave]
-        if refusal := refused(asker, speaker.run):
+        refusal = refused(asker, speaker.run)
+        if isinstance(refusal, Dismissed):
             answers[speaker] = refusal
+            _free(connection, asker, speaker.run)
         elif asker.build_id is not None:
-            held.append(asker.build_id)
+            held.append(asker.build_id)  # it may not have heard of it
+        elif refusal:
+            answers[speaker] = refusal
         else:
             free.append(asker)
     granted = [*held, *_claim(connection, free, seconds, draw)]
@@ -59,9 +64,7 @@ def refused(asker: Asker, run: bytes) -> Nothing | Dismissed | None:
     """Why this slave gets no work now, or never again; None if it may have some."""
     slave = asker.slave
     if asker.run != run:
-        return Dismissed(
-            f"another process took the name {slave.label}: give one of the two another --label"
-        )
+        return Dismissed(taken(slave.label))
     match why_no_work(slave, asker.now):
         case None:
             return None if asker.is_active else Nothing("nothing is built for this target now")
@@ -71,6 +74,18 @@ def refused(asker: Asker, run: bytes) -> Nothing | Dismissed | None:
             )
         case _:
             return Nothing(task_of(slave, asker.now))
+
+
+def taken(label: str) -> str:
+    """What a process hears whose name another one has by now."""
+    return f"another process took the name {label}: give one of the two another --label"
+
+
+def _free(connection: Connection, asker: Asker, run: bytes) -> None:
+    """Give back what a slave that is sent away holds; without blame, others may build it."""
+    if asker.run == run and asker.build_id is not None and asker.version_id is not None:
+        leases.end(connection, [asker.build_id])
+        judge_again(connection, [asker.version_id])
 
 
 def _claim(

@@ -18,12 +18,11 @@ from piwheels.model.builds import FailureClass, Outcome
 from piwheels.protocol.slave import LOG_NAME, Built
 from piwheels.rules import resources, slave_health
 from piwheels.rules.failures import Blame
-from piwheels.rules.slave_session import Committed, Conclude, Missing, Void
+from piwheels.rules.slave_session import Committed, Conclude, Missing, Unreported, Void
 
-Answer = Missing | Committed | Void
+Answer = Missing | Committed | Unreported | Void
 
 GIVEN_AWAY = "this build was given to another slave, or is not wanted any more"
-NEVER_REPORTED = "no result of this build was ever reported"
 
 LOST: dict[str, Any] = {
     "outcome": Outcome.FAILURE.value,
@@ -70,8 +69,16 @@ def conclude(
     for token in leases.on_record(connection, absent) if absent else ():
         answers[token] = Committed()
     for token in absent - answers.keys():
-        answers[token] = Void(NEVER_REPORTED if token in standing else GIVEN_AWAY)
+        answers[token] = Unreported() if token in standing else Void(GIVEN_AWAY)
+    going_on = [standing[token] for token in standing if answers[token] != Committed()]
+    _extend(connection, going_on, seconds)
     return answers, touched
+
+
+def _extend(connection: Connection, going_on: Iterable[Reported], seconds: float) -> None:
+    """What was heard of a lease, and does not end it, is a sign of life."""
+    beats = [Beat(lease.token, lease.slave_id, None, "delivering") for lease in going_on]
+    leases.stand(connection, beats, seconds)
 
 
 def give_up(connection: Connection, lost: Iterable[Reported], cause: str) -> set[int]:

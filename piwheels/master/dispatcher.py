@@ -133,7 +133,7 @@ class Dispatcher:
         again: Iterable[Parked] = self.parked.values()  # nobody woke us while we did not listen
         while not is_stopping():
             items = [*self._hear(), *((parked.peer, parked) for parked in again)]
-            self._take(items)
+            self.take(items)
             waiter.wait(0.0 if self.early else TICK)
             beat()
             again = self._worth_another_look(wake_ups.drain())
@@ -182,7 +182,7 @@ class Dispatcher:
             and isinstance(self.sessions.get(identity), Asking)
         ]
 
-    def _take(self, items: Sequence[Item]) -> None:
+    def take(self, items: Sequence[Item]) -> None:
         """Do *items* in turns; those of a turn that breaks, each in one of its own."""
         for first in range(0, len(items), BATCH):
             some = items[first : first + BATCH]
@@ -194,17 +194,17 @@ class Dispatcher:
                     log.exception("%s of a slave breaks its transaction", what)
                     continue
                 for item in some:
-                    self._take([item])
+                    self.take([item])
 
     def _in_one_turn(self, items: Iterable[Item]) -> None:
         with transaction(self.engine) as connection:
             turn = Turn(connection)
             for peer, item in items:
-                if isinstance(item, Parked):
+                if not isinstance(item, Parked):
+                    self._advance(turn, peer, item)
+                elif peer[0] not in turn.sessions:  # else it has said something newer
                     turn.again[peer[0]] = item
                     turn.asked.setdefault(Claim, []).append((peer, item.claim))
-                else:
-                    self._advance(turn, peer, item)
             self._perform(turn)
         for identity, session in turn.sessions.items():
             self.sessions[identity] = session
@@ -277,6 +277,10 @@ class Dispatcher:
                 f"{rules.FARTHEST_CLOCK:.0f} seconds off: set it (timedatectl set-ntp true)"
             )
             return rules.Registered(Speaker(0, hello.run), refusal=reason)
+        before, past = leases.runs(turn.connection, hello.label)
+        if hello.run in past:
+            reason = claims.taken(hello.label)
+            return rules.Registered(Speaker(0, hello.run), refusal=reason)
         offered = hello.target
         offer = TargetOffer(offered.name, offered.label, offered.python, offered.tags)
         target_id = leases.put_target(
@@ -291,18 +295,26 @@ class Dispatcher:
             run=hello.run,
         )
         slave_id = leases.put_slave(turn.connection, hello.label, target_id, machine)
-        lease = self._settle_leases(turn, slave_id, hello)
+        if before != hello.run:
+            self._give_up_others(turn, slave_id, hello.lease)
+        lease = self._stands(turn, slave_id, hello)
         return rules.Registered(
             Speaker(slave_id, hello.run), lease, index_urls=self.settings.index_urls
         )
 
-    def _settle_leases(self, turn: Turn, slave_id: int, hello: Hello) -> bytes | None:
-        """The lease that the slave names, if it stands; the others it holds are lost."""
+    def _give_up_others(self, turn: Turn, slave_id: int, lease: bytes | None) -> None:
+        """What the process before this one was at is lost, but for what this one names.
+
+        Of its own, a process may not have heard yet: its next IDLE brings it to it again.
+        """
         held = leases.held(turn.connection, slave_id)
-        if others := [each.token for each in held if each.token != hello.lease]:
+        if others := [each.token for each in held if each.token != lease]:
             lost = leases.reported(turn.connection, others).values()
             cause = "{label} restarted in the middle of the build"
             turn.touched |= conclusion.give_up(turn.connection, lost, cause)
+
+    def _stands(self, turn: Turn, slave_id: int, hello: Hello) -> bytes | None:
+        """The lease that the slave names, if it stands."""
         if hello.lease is None:
             return None
         beat = Beat(hello.lease, slave_id, hello.run)
@@ -311,10 +323,11 @@ class Dispatcher:
 
     def _release_all(self, turn: Turn, asked: Sequence[tuple[Peer, Release]]) -> None:
         for _, action in asked:
-            held = leases.held(turn.connection, action.speaker.slave)
-            leases.end(turn.connection, [each.build_id for each in held])
-            turn.touched |= {each.version_id for each in held}
-            leases.gone(turn.connection, action.speaker.slave)
+            speaker = action.speaker
+            if leases.gone(turn.connection, speaker.slave, speaker.run):
+                held = leases.held(turn.connection, speaker.slave)
+                leases.end(turn.connection, [each.build_id for each in held])
+                turn.touched |= {each.version_id for each in held}
 
     def _extend_all(self, turn: Turn, asked: Sequence[tuple[Peer, Extend]]) -> None:
         beats = {

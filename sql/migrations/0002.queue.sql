@@ -30,6 +30,7 @@ CREATE TABLE images (  -- what is installed on slaves, as digests: a new one is 
 
 ALTER TABLE slaves
     ADD COLUMN run bytea NOT NULL DEFAULT '',  -- of its process: another one has another
+    ADD COLUMN past_runs bytea[] NOT NULL DEFAULT '{}',  -- of those before it, the newest first
     ADD COLUMN size smallint NOT NULL DEFAULT 0,  -- see piwheels.rules.resources
     ADD COLUMN blame smallint NOT NULL DEFAULT 0,  -- failures in a row that were its fault
     ADD COLUMN quarantines smallint NOT NULL DEFAULT 0,

@@ -120,6 +120,7 @@ class Known:
     number: int
     run: bytes = b""
     wish: str = "work"
+    past: set[bytes] = field(default_factory=set)
 
 
 class Ledger:
@@ -144,7 +145,10 @@ class Ledger:
         have heard yet of a lease that was granted to it.
         """
         known = self.slaves.setdefault(hello.label, Known(len(self.slaves) + 1))
+        if hello.run in known.past:
+            return master.Registered(master.Speaker(0, hello.run), refusal="another took its name")
         if known.run != hello.run:
+            known.past.add(known.run)
             known.run = hello.run
             known.wish = "work" if known.wish == "leave" else known.wish
             for token in self.held(known.number):
@@ -578,19 +582,8 @@ class Machine:
         self.stop()
 
     def stop(self) -> None:
-        """End the process, here and now; only what is on disk and on its way remains.
-
-        Its HELLO is lost: arriving after that of its successor, it would be taken for a newer
-        process of the same name, and the successor sent away.
-        """
-        if self.process is not None:
-            ended, self.process = set(self.process.connections), None
-            self.farm.questions[:] = [
-                each
-                for each in self.farm.questions
-                if each.connection not in ended
-                or not isinstance(heard_from_slave(each.frame), Hello)
-            ]
+        """End the process, here and now; only what is on disk and on its way remains."""
+        self.process = None
 
 
 class Farm:

@@ -73,8 +73,10 @@ class Slave:
         return self.hear()
 
     def hear(self):
-        assert Waiter(self.caller).wait(30.0), "no answer"
-        return TO_SLAVE.decode(self.caller.answer())
+        """The answer to what was asked last; answers to what was asked before are dropped."""
+        while (frame := self.caller.answer()) is None:
+            assert Waiter(self.caller).wait(30.0), "no answer"
+        return TO_SLAVE.decode(frame)
 
     def greet(self, lease=None):
         return self.ask(replace(self.hello, lease=lease))
@@ -297,10 +299,11 @@ def test_a_retry_is_claimed_when_its_time_comes(scene, slave):
     assert (again.package, again.build_id) == ("tiny", order.build_id + 1)
 
 
-def test_a_slave_that_came_back_without_its_build_loses_it_and_is_blamed(scene, slave):
+def test_a_slave_that_restarts_without_its_build_loses_it_and_is_blamed(scene, slave):
     scene.want()
     settle(scene)
     slave.take()
+    slave.hello = replace(slave.hello, run=b"2" * 16)
     assert slave.greet().lease is None
     assert scene.rows("SELECT kind FROM builds") == [(FailureClass.SLAVE_LOST.value,)]
     assert len(scene.rows("SELECT 1 FROM queue")) == 1
@@ -532,3 +535,73 @@ def test_a_message_that_breaks_its_transaction_spoils_nobody_elses(scene, slave,
     slave.caller.ask(FROM_SLAVE.encode(built(mine, peak_memory=2**63 - 1)))
     assert other.ask(Busy(theirs.lease, Phase.BUILDING)) == Continue()
     finish(scene, other, theirs)
+
+
+def test_a_report_that_went_with_its_lease_is_asked_for_again(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    assert isinstance(slave.ask(built(order)), Send)
+    scene.change("UPDATE leases SET expires = now() - interval '1 second'")
+    settle(scene)
+    assert slave.ask(Busy(order.lease, Phase.DELIVERING)) == Continue()
+    assert slave.ask(Sent(order.lease)) == Who()
+
+
+def test_a_process_that_was_followed_frees_nothing_with_its_bye(scene, slave, address):
+    scene.want()
+    settle(scene)
+    new = Slave(address)
+    new.hello = replace(new.hello, run=b"b" * 16)
+    new.greet()
+    order = new.take()
+    slave.ask(Bye())
+    assert new.ask(Busy(order.lease, Phase.BUILDING)) == Continue()
+
+
+def test_a_grant_that_was_lost_with_a_dispatcher_is_repeated_and_nobody_is_blamed(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()  # let this answer be lost with the dispatcher; the next one asks WHO
+    slave.greet()
+    assert scene.rows("SELECT kind FROM builds") == []
+    assert slave.take().lease == order.lease
+
+
+def test_the_late_hello_of_a_dead_process_does_not_send_its_successor_away(scene, slave, address):
+    new = Slave(address)
+    new.hello = replace(new.hello, run=b"b" * 16)
+    new.greet()
+    slave.greet()  # said before it died, heard after its successor's
+    assert not isinstance(new.ask(Idle()), Die)
+
+
+def test_a_slave_that_is_paused_hears_again_of_the_build_it_was_granted(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()  # let this answer be lost
+    scene.change("UPDATE slaves SET wish = 'rest'")
+    assert slave.ask(Idle()) == order
+
+
+def test_a_slave_that_repeats_its_result_keeps_its_lease(scene, slave):
+    scene.want()
+    settle(scene)
+    order = slave.take()
+    slave.ask(built(order))
+    scene.change("UPDATE leases SET expires = now() + interval '1 second'")
+    slave.ask(built(order))
+    assert scene.rows("SELECT expires > now() + interval '100 seconds' FROM leases") == [(True,)]
+
+
+def test_a_slave_that_leaves_just_as_there_is_work_leaves_nothing_behind(scene):
+    dispatcher = Dispatcher(scene.engine, "tcp://127.0.0.1:*", Settings())
+    peer = (b"pi", b"", b"")
+    dispatcher.take([(peer, Hello(PROTOCOL, "pi", TARGET, Resources(), datetime.now(UTC)))])
+    settle(scene)
+    dispatcher.take([(peer, Idle())])
+    scene.want()
+    dispatcher.take([(peer, Bye()), (peer, dispatcher.parked[b"pi"])])
+    dispatcher.listener.close()
+    assert scene.rows("SELECT 1 FROM leases") == []
+    assert len(scene.rows("SELECT 1 FROM queue")) == 1
