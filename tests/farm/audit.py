@@ -4,10 +4,23 @@ import hashlib
 import re
 from collections import Counter
 
-from tests.farm.faults import PACKAGE, HurtFarm
+from tests.farm.faults import HIRED, PACKAGE, HurtFarm
 
 JSON = "application/vnd.pypi.simple.v1+json"
 EMPTY = ("queue", "leases", "uploads", "rejudge", "page_jobs", "site_jobs")
+
+
+def end_well(farm: HurtFarm) -> None:
+    """End the farm; assert that all was well with it, to the last."""
+    begun = farm.begin(HIRED + 1)
+    assert len({lease.slave for lease in begun.values()}) == HIRED + 1, "every slave takes work"
+    farm.settle(begun)
+    farm.kill("receiver")  # it sweeps when it starts
+    farm.until(lambda: not unrest(farm), "nothing waits")
+    assert untruths(farm) == []
+    assert [hired.end() for hired in farm.slaves.values()] == [0] * HIRED
+    farm.farm.interrupt()
+    assert farm.processes() == []
 
 
 def unrest(farm: HurtFarm) -> list[str]:

@@ -28,24 +28,33 @@ import psycopg2
 from sqlalchemy import make_url
 
 from piwheels.cli.asking import ask_at
+from piwheels.farm.postgres import EmbeddedPostgres
 from piwheels.model.builds import Phase
 from piwheels.model.errors import Unavailable
 from piwheels.protocol.admin import Add
 from piwheels.protocol.control import Forgive
 from tests.farm.lines import Line, Network
+from tests.postgres_fixture import cursor
 from tests.pypi_server import SmallPyPI, small_pypi
 from tests.running_farm import BIN, RunningFarm, running_farm
 from tests.sdists import PACKAGES, make_sdist
 
 PACKAGE = "tiny-gated"
 HIRED = 5  # slaves beside the farm's own: one for each phase, and one is idle
-HEARTBEAT, LEASE = 1.0, 10.0  # seconds; a lease is lost while a test waits
+HEARTBEAT, LEASE = 1.0, 8.0  # seconds; a lease is lost while a test waits
 PATIENCE = 240.0  # seconds; a dead connection is noticed after 60, a restart may wait 30
 GLANCE = 0.01  # seconds between two looks at the database
 HALF_WAY = 1_000_000  # bytes; of a large wheel about a third
+TRIES = 5  # for a build to be still at its inspection when the blow falls
 GATED = (Phase.FETCHING, Phase.PREPARING, Phase.BUILDING)
 SERVICES = ("dispatcher", "receiver", "keeper", "admin", "status", "publisher")
 PROGRAMS = ("master", "web", "postgresql")
+MOMENTS = {  # commits, by what they enter
+    "grant": "INSERT ON leases",
+    "report": "UPDATE OF report ON leases",
+    "placement": "UPDATE OF placed ON uploads",
+    "end": "INSERT ON builds",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +360,24 @@ class HurtFarm:
         assert self.deaths() == self.killed, f"others died than those killed\n{self.tell()}"
         return dict(built)
 
+    def strike(self, blow: Callable[[Scene], object]) -> tuple[Scene, dict[str, int]]:
+        """Let *blow* fall on a scene until it hits all phases; return it, and what was built."""
+        for _ in range(TRIES):
+            scene = self.scene()
+            blow(scene)
+            is_hit = not self.is_reported(scene.leases[Phase.INSPECTING])
+            built = self.settle(scene.versions)
+            if is_hit:
+                return scene, built
+        raise AssertionError("inspections are too short to be hit")
+
+    def finish_on_the_slaves(self, scene: Scene) -> None:
+        """Open the gates, and wait until all results are on the disks of the hired slaves."""
+        for lease in scene.leases.values():
+            self.gates.open(lease.version, *GATED)
+        hired = [lease for lease in scene.leases.values() if lease.slave in self.slaves]
+        self.until(lambda: all(map(self.is_reported, hired)), "all results are on disk")
+
     def fetches(self, version: str) -> int:
         """How many builds of it were begun."""
         return self.index.asked.count(f"/files/tiny_gated-{version}.tar.gz")
@@ -410,23 +437,40 @@ class HurtFarm:
         self.signal(lease.slave, signal.SIGCONT)
 
     @contextmanager
-    def locked(self, table: str) -> Iterator[None]:
-        """Nobody writes to *table* while the block lasts."""
+    def held_at(self, moment: str) -> Iterator[None]:
+        """Whoever commits at this one of MOMENTS is held at it while the block lasts."""
         with closing(psycopg2.connect(self._dsn(), connect_timeout=5)) as connection:
-            connection.cursor().execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
+            connection.cursor().execute("SELECT pg_advisory_lock(hashtext(%s))", [moment])
             yield
 
-    def await_held(self, words: str) -> None:
-        """Until somebody is held by a lock at a statement with these words."""
-        held = (
-            "SELECT 1 FROM pg_stat_activity"
-            " WHERE wait_event_type = 'Lock' AND position(%s IN query) > 0"
-        )
-        self.until(lambda: self.look(held, words), f"somebody is held at {words}")
+    def await_held(self) -> int:
+        """Until somebody is held at a moment; return the pid of its backend."""
+        held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        return int(self.until(lambda: self.look(held), "somebody is held")[0][0])
 
-    def lines(self) -> list[Line]:
-        """All lines of all hired slaves."""
-        return [line for hired in self.slaves.values() for line in hired.lines]
+    def roll_back(self, backend: int) -> None:
+        """What this backend was to commit is not."""
+        self.look("SELECT pg_terminate_backend(%s, 60000)", backend)
+
+    def make_moments(self) -> None:
+        """Let those of MOMENTS be held; a trigger that is deferred fires in the commit."""
+        owner = EmbeddedPostgres(self.farm.data / "postgresql").dsn("piwheels")
+        with cursor(owner) as statements:
+            statements.execute(
+                "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+                " PERFORM pg_advisory_xact_lock_shared(hashtext(TG_ARGV[0])); RETURN NULL; END $$"
+            )
+            for moment, event in MOMENTS.items():
+                statements.execute(
+                    f"CREATE CONSTRAINT TRIGGER hold_{moment} AFTER {event}"
+                    " DEFERRABLE INITIALLY DEFERRED"
+                    f" FOR EACH ROW EXECUTE FUNCTION hold('{moment}')"
+                )
+
+    def lines(self, *which: int) -> list[Line]:
+        """Lines of all hired slaves: 0 for messages, 1 for files; both if none is named."""
+        hired = self.slaves.values()
+        return [each.lines[number] for each in hired for number in which or (0, 1)]
 
     # The end
 
@@ -501,6 +545,7 @@ def hurt_farm(folder: Path) -> Iterator[HurtFarm]:
         )
         network = stack.enter_context(Network())
         hurt = HurtFarm(farm, index, source, gates, mark, network)
+        hurt.make_moments()
         for number in range(1, HIRED + 1):
             hired = _hire(hurt, f"hired-{number}", environment)
             hurt.slaves[hired.label] = hired
