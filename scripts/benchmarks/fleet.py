@@ -210,7 +210,8 @@ class Fleet:
     def _hear(self, slave: Slave, frame: bytes) -> None:
         now = time.monotonic()
         kind = type_of(frame)
-        self.heard.replies[slave.said].append(now - slave.at)
+        if slave.part is not Part.PARK:  # it is meant to wait
+            self.heard.replies[slave.said].append(now - slave.at)
         slave.said = ""
         match kind:
             case b"ACK":
