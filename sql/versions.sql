@@ -16,7 +16,7 @@ RETURNING package_id;
 -- name: put_names
 -- A spelling stays with the package that had it first.
 INSERT INTO package_names (name, package_id)
-SELECT DISTINCT name, :package_id FROM unnest(CAST(:names AS text[])) AS name ORDER BY name
+SELECT DISTINCT name, CAST(:package_id AS integer) FROM unnest(CAST(:names AS text[])) AS name ORDER BY name
 ON CONFLICT (name) DO UPDATE SET last_seen = now()
 WHERE package_names.package_id = EXCLUDED.package_id;
 

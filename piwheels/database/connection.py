@@ -10,6 +10,7 @@ from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
 from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from piwheels.database.prepared import prepare_statements
 from piwheels.model.errors import PiwheelsError, Unavailable
 
 CONNECT_SECONDS = 10
@@ -35,13 +36,15 @@ def connect(dsn: str) -> Engine:
         url = url.set(drivername="postgresql+psycopg2")
     if url.drivername != "postgresql+psycopg2":
         raise BadDsn(f"the database must be PostgreSQL, not {url.drivername}")
-    return create_engine(
+    engine = create_engine(
         url,
         pool_size=2,
         max_overflow=2,
         pool_pre_ping=True,
         connect_args={"connect_timeout": CONNECT_SECONDS},
     )
+    prepare_statements(engine)
+    return engine
 
 
 @contextmanager

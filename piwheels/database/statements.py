@@ -13,7 +13,7 @@ COMMENT = re.compile(r"--[^\n]*")  # text() would take :word inside a comment fo
 @cache
 def statement(area: str, name: str) -> TextClause:
     """Return statement *name* of ``sql/<area>.sql``. KeyError if it is not there."""
-    return text(_statements(area)[name])
+    return text(_statements(area)[name]).execution_options(prepared=f"{area}_{name}")
 
 
 @cache
