@@ -75,36 +75,44 @@ LEFT JOIN LATERAL (
 WHERE slave_id = ANY(:slave_ids);
 
 -- name: claim
--- The best rows that slaves of this target and size can build become leases, one for each slave.
--- Rows that another dispatcher is just claiming are passed over. One head per size is read, so
--- that small slaves never read past what only large ones can take. A row keeps away from the
--- slave that failed it for a minute: others get their chance first.
-WITH best AS (
-    SELECT head.* FROM generate_series(0, CAST(:size AS integer)) AS fitting (size)
+-- The best rows that slaves can build become leases, one for each slave. The slaves come in
+-- groups of one size, one group for each target. Rows that another dispatcher is just claiming
+-- are passed over. One head per size is read, so that small slaves never read past what only
+-- large ones can take. A row keeps away from the slave that failed it for a minute: others get
+-- their chance first.
+WITH heads AS (
+    SELECT target_id, version_id, row_id, most, row_number() OVER (
+        PARTITION BY target_id ORDER BY lane, popularity DESC, released DESC, version_id
+    ) AS place
+    FROM unnest(
+        CAST(:target_ids AS smallint[]), CAST(:sizes AS smallint[]),
+        CAST(:first_lanes AS smallint[]), CAST(:last_lanes AS smallint[]),
+        CAST(:counts AS integer[])
+    ) AS alike (target_id, size, first_lane, last_lane, most)
+    CROSS JOIN LATERAL generate_series(0, CAST(alike.size AS integer)) AS fitting (size)
     CROSS JOIN LATERAL (
-        SELECT version_id, lane, popularity, released FROM queue
-        WHERE target_id = :target_id AND queue.size = fitting.size AND ready
-            AND lane BETWEEN :first_lane AND :last_lane
+        SELECT version_id, ctid AS row_id, lane, popularity, released FROM queue
+        WHERE queue.target_id = alike.target_id AND queue.size = fitting.size AND ready
+            AND lane BETWEEN first_lane AND last_lane
             AND (avoid IS NULL OR avoid <> ALL(CAST(:slave_ids AS integer[]))
                 OR not_before < now() - interval '1 minute')
         ORDER BY lane, popularity DESC, released DESC, version_id
         LIMIT :most FOR UPDATE SKIP LOCKED
     ) AS head
-    ORDER BY lane, popularity DESC, released DESC, version_id LIMIT :most
+), best AS (
+    SELECT target_id, version_id, row_id, place FROM heads WHERE place <= most
 ), taken AS (
-    DELETE FROM queue USING best
-    WHERE queue.version_id = best.version_id AND queue.target_id = :target_id
-    RETURNING queue.version_id, queue.lane, queue.popularity, queue.released
-), ranked AS (
-    SELECT version_id,
-        row_number() OVER (ORDER BY lane, popularity DESC, released DESC, version_id) AS place
-    FROM taken
+    DELETE FROM queue WHERE ctid = ANY(ARRAY(SELECT row_id FROM best))
+    RETURNING version_id, target_id
 )
 INSERT INTO leases (token, version_id, target_id, slave_id, granted, expires, phase)
-SELECT asker.token, version_id, :target_id, asker.slave_id, now(),
+SELECT token, version_id, target_id, slave_id, now(),
     now() + make_interval(secs => :seconds), 'granted'
-FROM ranked JOIN unnest(CAST(:slave_ids AS integer[]), CAST(:tokens AS bytea[]))
-    WITH ORDINALITY AS asker (slave_id, token, place) USING (place)
+FROM taken JOIN best USING (version_id, target_id)
+JOIN unnest(
+    CAST(:slave_ids AS integer[]), CAST(:tokens AS bytea[]),
+    CAST(:targets_of AS smallint[]), CAST(:places AS bigint[])
+) AS asker (slave_id, token, target_id, place) USING (target_id, place)
 RETURNING build_id, slave_id;
 
 -- name: orders
@@ -218,13 +226,13 @@ FROM jsonb_to_recordset(CAST(:builds AS jsonb)) AS said (
 -- name: put_files
 INSERT INTO files (version_id, build_id, name, size, sha256, metadata_sha256, tag_set_id,
     requires_python, published)
-SELECT leases.version_id, build_id, name, size, sha256, metadata_sha256, tag_set_id,
+SELECT leases.version_id, build_id, name, size, sha256, metadata_sha256,
+    (SELECT tag_set_id FROM tag_sets WHERE tags_digest(tags) = tags_digest(placed.tags)),
     requires_python, now()
 FROM jsonb_to_recordset(CAST(:files AS jsonb)) AS placed (
     build_id bigint, name text, size bigint, sha256 text, metadata_sha256 text, tags text[],
     requires_python text
 ) JOIN leases USING (build_id)
-JOIN tag_sets ON tags_digest(tag_sets.tags) = tags_digest(placed.tags)
 ON CONFLICT (name) DO NOTHING;
 
 -- name: put_summaries

@@ -290,28 +290,42 @@ def asking(connection: Connection, slave_ids: Iterable[int]) -> dict[int, Asker]
     }
 
 
-def claim(
-    connection: Connection,
-    target_id: int,
-    size: int,
-    askers: Sequence[tuple[int, bytes]],
-    seconds: float,
-    lanes: tuple[int, int],
-) -> dict[int, int]:
-    """Grant the best rows from first to last of *lanes* to slaves of this target and size.
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Slaves of one target and size that are free, and the lanes they take from, both included.
 
-    askers: slave_id and the token of its lease, the first gets the best. Returns the build_id
-    of each slave that got one. Takes the rows from the queue, as the rule wants.
+    askers: slave_id and the token of its lease; the first gets the best.
     """
+
+    target_id: int
+    size: int
+    askers: tuple[tuple[int, bytes], ...]
+    first_lane: int
+    last_lane: int
+
+
+def claim(connection: Connection, groups: Sequence[Alike], seconds: float) -> dict[int, int]:
+    """Grant slaves the best rows; return the build_id of each slave that got one.
+
+    groups: one of each target at most. Takes the rows from the queue, as the rule wants.
+    """
+    askers = [
+        (group.target_id, place, *asker)
+        for group in groups
+        for place, asker in enumerate(group.askers, 1)
+    ]
     parameters = {
-        "target_id": target_id,
-        "size": size,
-        "slave_ids": [slave_id for slave_id, _ in askers],
-        "tokens": [token for _, token in askers],
-        "most": len(askers),
+        "target_ids": [group.target_id for group in groups],
+        "sizes": [group.size for group in groups],
+        "first_lanes": [group.first_lane for group in groups],
+        "last_lanes": [group.last_lane for group in groups],
+        "counts": [len(group.askers) for group in groups],
+        "most": max(len(group.askers) for group in groups),
+        "targets_of": [target_id for target_id, _, _, _ in askers],
+        "places": [place for _, place, _, _ in askers],
+        "slave_ids": [slave_id for _, _, slave_id, _ in askers],
+        "tokens": [token for _, _, _, token in askers],
         "seconds": seconds,
-        "first_lane": lanes[0],
-        "last_lane": lanes[1],
     }
     rows = connection.execute(statement("leases", "claim"), parameters)
     return {row.slave_id: row.build_id for row in rows}

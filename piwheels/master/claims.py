@@ -2,24 +2,25 @@
 
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import asdict, replace
 
 from sqlalchemy import Connection
 
 from piwheels.database import leases
-from piwheels.database.leases import Asker, Order
+from piwheels.database.leases import Alike, Asker, Order
 from piwheels.database.queue import judge_again
 from piwheels.model.builds import FailureClass, Limits
 from piwheels.model.queue import Lane
 from piwheels.protocol.slave import Build, OrderedLimits, OrderedSdist
 from piwheels.rules import resources
-from piwheels.rules.lanes import shares
+from piwheels.rules.lanes import favoured
 from piwheels.rules.queue import is_native_on_pypi
 from piwheels.rules.slave_session import Dismissed, Nothing, Speaker
 from piwheels.rules.slave_state import SlaveState, task_of, why_no_work
 
 NOTHING = "nothing waits for this target"
+FIRST, LAST = min(Lane), max(Lane)
 
 
 def draw_token() -> bytes:
@@ -95,23 +96,40 @@ def _claim(
     draw: Callable[[], bytes],
 ) -> list[int]:
     """The builds that these slaves now hold. Small slaves choose first: large ones can do more."""
-    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for asker in askers:
-        alike[asker.slave.size, asker.slave.target_id].append(asker.slave.slave_id)
-    granted: list[int] = []
-    for (size, target_id), slave_ids in sorted(alike.items()):
-        waiting = [(slave_id, draw()) for slave_id in slave_ids]
-        for lane, count in shares(token for _, token in waiting).items():
-            found = leases.claim(
-                connection, target_id, size, waiting[-count:], seconds, (lane, lane)
-            )
-            granted += found.values()
-            waiting = [each for each in waiting if each[0] not in found]
-        if waiting:
-            lanes = (min(Lane), max(Lane))
-            found = leases.claim(connection, target_id, size, waiting, seconds, lanes)
-            granted += found.values()
+    waiting, granted = _alike(askers, draw), list[int]()
+    while waiting:
+        first = {group.target_id: group for group in reversed(waiting)}
+        found = leases.claim(connection, list(first.values()), seconds)
+        granted += found.values()
+        left = [group for group in waiting if first[group.target_id] is not group]
+        again = [_left(group, found) for group in first.values() if _is_lot(group)]
+        waiting = [*(group for group in again if group.askers), *left]
     return granted
+
+
+def _alike(askers: Iterable[Asker], draw: Callable[[], bytes]) -> list[Alike]:
+    """Groups of slaves that can do the same, the smallest first; each draws a lot for all."""
+    found: dict[tuple[int, int], list[tuple[int, bytes]]] = defaultdict(list)
+    for asker in askers:
+        slave = asker.slave
+        found[slave.size, slave.target_id].append((slave.slave_id, draw()))
+    groups = []
+    for (size, target_id), alike in sorted(found.items()):
+        lot = favoured(alike[0][1])
+        first, last = (FIRST, LAST) if lot is None else (lot, lot)
+        groups.append(Alike(target_id, size, tuple(alike), first, last))
+    return groups
+
+
+def _is_lot(group: Alike) -> bool:
+    """Whether the group took from a lane drawn by lot, and may now take from all."""
+    return (group.first_lane, group.last_lane) != (FIRST, LAST)
+
+
+def _left(group: Alike, found: Container[int]) -> Alike:
+    """Those that found nothing in their lot's lane."""
+    askers = tuple(asker for asker in group.askers if asker[0] not in found)
+    return replace(group, askers=askers, first_lane=FIRST, last_lane=LAST)
 
 
 def build(order: Order, limits: Limits, allow_network: bool) -> Build:

@@ -113,11 +113,10 @@ def _claim(engine: Engine, slave_id: int, target_id: int) -> str:
     Only what people ask for: nothing else is in that lane, so that what others give back
     meanwhile is not taken for news.
     """
-    askers = [(slave_id, draw_token())]
+    asker = (slave_id, draw_token())
+    alone = leases.Alike(target_id, LARGEST_SIZE, (asker,), Lane.MANUAL, Lane.MANUAL)
     with transaction(engine) as connection:
-        found = leases.claim(
-            connection, target_id, LARGEST_SIZE, askers, LEASE_SECONDS, (Lane.MANUAL, Lane.MANUAL)
-        )
+        found = leases.claim(connection, [alone], LEASE_SECONDS)
         orders = leases.orders(connection, found.values()) if found else {}
     return next((order.package for order in orders.values()), "")
 
