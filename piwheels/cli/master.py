@@ -48,6 +48,8 @@ log = logging.getLogger(__name__)
 OUTPUT = "~/www"
 SILENCE = 60.0  # seconds without a beat after which a service is killed and started again
 
+PROBING = frozenset({"dispatcher", "keeper"})  # services that never read a table as a whole
+
 Beat = Callable[[], None]
 
 Service = Callable[[Engine, threading.Event, Beat], None]
@@ -218,7 +220,7 @@ def _serve(name: str, service: Service, options: argparse.Namespace, heart: Hear
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
-    engine = connect(options.dsn)
+    engine = connect(options.dsn, is_probing=name in PROBING)
     is_first_beat = True
 
     def beat() -> None:

@@ -3,7 +3,7 @@
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import psycopg2
 from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT
@@ -20,10 +20,12 @@ class BadDsn(PiwheelsError):
     """The address of the database cannot be read. The operator's fault."""
 
 
-def connect(dsn: str) -> Engine:
+def connect(dsn: str, is_probing: bool = False) -> Engine:
     """Return an engine for *dsn*; nothing is connected yet. Raise BadDsn.
 
-    Both postgresql:// and postgresql+psycopg2:// are understood.
+    Both postgresql:// and postgresql+psycopg2:// are understood. is_probing: for those who only
+    ever look up a few rows: tables are never read as a whole where there is an index. Else a
+    plan that was made while a table was small is kept for some time after it has grown.
     """
     try:
         url = make_url(dsn)
@@ -36,12 +38,15 @@ def connect(dsn: str) -> Engine:
         url = url.set(drivername="postgresql+psycopg2")
     if url.drivername != "postgresql+psycopg2":
         raise BadDsn(f"the database must be PostgreSQL, not {url.drivername}")
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
+    if is_probing:
+        arguments["options"] = f"{url.query.get('options', '')} -c enable_seqscan=off"
     engine = create_engine(
         url,
         pool_size=2,
         max_overflow=2,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_SECONDS},
+        connect_args=arguments,
     )
     prepare_statements(engine)
     return engine
