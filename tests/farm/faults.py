@@ -41,7 +41,8 @@ from tests.sdists import PACKAGES, make_sdist
 
 PACKAGE = "tiny-gated"
 HIRED = 5  # slaves beside the farm's own: one for each phase, and one is idle
-HEARTBEAT, LEASE = 1.0, 8.0  # seconds; a lease is lost while a test waits
+HEARTBEAT = 1.0  # seconds
+LEASE = 60.0  # seconds; longer than anything here takes to come back: see let_run_out
 PATIENCE = 240.0  # seconds; a dead connection is noticed after 60, a restart may wait 30
 GLANCE = 0.01  # seconds between two looks at the database
 HALF_WAY = 1_000_000  # bytes; of a large wheel about a third
@@ -110,11 +111,16 @@ class Hired:
                 )  # fmt: skip
         return self.process.pid
 
+    def await_end(self) -> int:
+        """Return its exit status. Not before its last thread is gone."""
+        assert self.process is not None
+        return self.process.wait(PATIENCE)
+
     def end(self) -> int:
         """Ask it to leave; return its exit status."""
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(PATIENCE)
+        return self.await_end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,11 @@ class HurtFarm:
     def __post_init__(self) -> None:
         self.settings = configparser.ConfigParser(interpolation=None)
         self.settings.read(self.farm.configuration)
+
+    @property
+    def owner(self) -> str:
+        """The address of the database, for who may do anything there."""
+        return EmbeddedPostgres(self.farm.data / "postgresql").dsn("piwheels")
 
     # Looking
 
@@ -410,13 +421,15 @@ class HurtFarm:
         """kill -9 all of them at once; return when they are dead."""
         self.await_successors()
         pids = {victim: self.pid(victim) for victim in victims}
-        processes = [psutil.Process(pid) for pid in pids.values()]
+        strangers = [psutil.Process(pid) for v, pid in pids.items() if v not in self.slaves]
         heirs = [*victims, *(SERVICES if "master" in victims else ())]
         for heir in {*heirs} - self.slaves.keys() - {"backend"}:
             self.fallen[heir] = self.pid(heir)
         for pid in pids.values():
             os.kill(pid, signal.SIGKILL)
-        for process in processes:
+        for hired in pids.keys() & self.slaves.keys():
+            self.slaves[hired].await_end()
+        for process in strangers:
             _await_end(process)
         self.killed.update(map(_name, pids.keys() - self.slaves.keys() - {"backend"}))
 
@@ -430,10 +443,20 @@ class HurtFarm:
         """Stop it, or let it go on."""
         os.kill(self.pid(victim), number)
 
+    def let_run_out(self, builds: Collection[int]) -> None:
+        """As if so much time had passed that the leases of these builds ended; wait for it."""
+        with cursor(self.owner) as statements:
+            statements.execute(
+                "UPDATE leases SET expires = now() - interval '1 second' WHERE build_id = ANY(%s)",
+                [list(builds)],
+            )
+        self.until(lambda: self.builds_at().isdisjoint(builds), f"{builds} are given up")
+
     def stop_beyond_lease(self, lease: Lease) -> None:
         """Stop the slave until its lease is lost, then let it go on."""
         self.signal(lease.slave, signal.SIGSTOP)
-        self.until(lambda: lease.build_id not in self.builds_at(), f"{lease} is lost")
+        self.look("SELECT 1")  # the database is there
+        self.let_run_out([lease.build_id])
         self.signal(lease.slave, signal.SIGCONT)
 
     @contextmanager
@@ -454,8 +477,7 @@ class HurtFarm:
 
     def make_moments(self) -> None:
         """Let those of MOMENTS be held; a trigger that is deferred fires in the commit."""
-        owner = EmbeddedPostgres(self.farm.data / "postgresql").dsn("piwheels")
-        with cursor(owner) as statements:
+        with cursor(self.owner) as statements:
             statements.execute(
                 "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
                 " PERFORM pg_advisory_xact_lock_shared(hashtext(TG_ARGV[0])); RETURN NULL; END $$"

@@ -37,6 +37,7 @@ def test_a_slave_that_wakes_after_its_lease_ended_delivers_what_nobody_else_took
     scene = farm.scene(is_one_idle=False)
     for label in scene.slaves:
         farm.signal(label, signal.SIGSTOP)
+    farm.let_run_out(scene.builds.values())
     farm.until(
         lambda: farm.look("SELECT count(*) FROM queue WHERE ready") == [(len(Phase),)],
         "all that the stopped slaves had waits again",
