@@ -430,7 +430,7 @@ class HurtFarm:
         for hired in pids.keys() & self.slaves.keys():
             self.slaves[hired].await_end()
         for process in strangers:
-            _await_end(process)
+            process.wait(PATIENCE)
         self.killed.update(map(_name, pids.keys() - self.slaves.keys() - {"backend"}))
 
     def await_successors(self) -> None:
@@ -529,14 +529,6 @@ def _words(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.NoSuchProcess:
         return []
-
-
-def _await_end(process: psutil.Process) -> None:
-    """Until it is dead, or dead and not yet waited for."""
-    deadline = time.monotonic() + PATIENCE
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(GLANCE)
 
 
 @contextmanager
