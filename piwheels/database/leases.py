@@ -309,12 +309,18 @@ def claim(connection: Connection, groups: Sequence[Alike], seconds: float) -> di
 
     groups: one of each target at most. Takes the rows from the queue, as the rule wants.
     """
+    rows = connection.execute(statement("leases", "claim"), in_columns(groups, seconds))
+    return {row.slave_id: row.build_id for row in rows}
+
+
+def in_columns(groups: Sequence[Alike], seconds: float) -> dict[str, Any]:
+    """What the statement of a claim is given."""
     askers = [
         (group.target_id, place, *asker)
         for group in groups
         for place, asker in enumerate(group.askers, 1)
     ]
-    parameters = {
+    return {
         "target_ids": [group.target_id for group in groups],
         "sizes": [group.size for group in groups],
         "first_lanes": [group.first_lane for group in groups],
@@ -327,8 +333,6 @@ def claim(connection: Connection, groups: Sequence[Alike], seconds: float) -> di
         "tokens": [token for _, _, _, token in askers],
         "seconds": seconds,
     }
-    rows = connection.execute(statement("leases", "claim"), parameters)
-    return {row.slave_id: row.build_id for row in rows}
 
 
 def orders(connection: Connection, build_ids: Iterable[int]) -> dict[int, Order]:

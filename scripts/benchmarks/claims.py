@@ -114,7 +114,7 @@ def claiming(dsn: str) -> Iterator[list[Claimed]]:
 
 def main() -> None:
     """Be the process."""
-    engine = connect(os.environ["BENCH_DSN"])
+    engine = connect(os.environ["BENCH_DSN"], is_probing=True)
     with engine.connect() as connection:
         target_ids = list(connection.execute(TARGETS).scalars())
     # News comes for the first target, and is for whoever waits there.

@@ -95,7 +95,7 @@ def until_claimed(engine: Engine, listener: Listener, package: str) -> float:
 
 def main() -> None:
     """Be the listener."""
-    engine = connect(os.environ["BENCH_DSN"])
+    engine = connect(os.environ["BENCH_DSN"], is_probing=True)
     with engine.connect() as connection:
         target_id = connection.execute(TARGETS).scalars().first()
     assert target_id is not None

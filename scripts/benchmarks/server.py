@@ -35,7 +35,7 @@ class Database:
 
     def engine(self) -> Engine:
         """As a service connects."""
-        return connect(self.daemon)
+        return connect(self.daemon, is_probing=True)
 
     @contextmanager
     def as_owner(self) -> Iterator["psycopg2.extensions.connection"]:

@@ -24,6 +24,7 @@ from piwheels.database import leases
 from piwheels.database.connection import transaction
 from piwheels.database.statements import statement
 from piwheels.master.queue import refresh
+from piwheels.model.queue import Lane
 from piwheels.model.targets import TargetOffer
 from piwheels.rules.slave_session import Speaker
 from scripts.benchmarks import claims, news, pypi_sized
@@ -356,16 +357,9 @@ def _plan(engine: Engine) -> str:
     (speaker,) = claims.enter_slaves(engine, "explain", 1)
     with engine.connect() as connection:
         target_id = connection.execute(claims.TARGETS).scalars().first()
-        parameters = {
-            "target_id": target_id,
-            "size": 4,
-            "slave_ids": [speaker.slave],
-            "tokens": [speaker.run],
-            "most": 1,
-            "seconds": claims.LEASE_SECONDS,
-            "first_lane": 0,
-            "last_lane": 3,
-        }
+        asker = (speaker.slave, speaker.run)
+        alone = leases.Alike(target_id, 4, (asker,), min(Lane), max(Lane))
+        parameters = leases.in_columns([alone], claims.LEASE_SECONDS)
         claim = statement("leases", "claim")
         explained = text(f"EXPLAIN (ANALYZE, BUFFERS) {claim.text}")
         lines = connection.execute(explained, parameters).scalars().all()
