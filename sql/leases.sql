@@ -185,7 +185,7 @@ SELECT build_id, token, version_id, leases.target_id, slave_id, packages.package
 FROM leases JOIN slaves USING (slave_id) JOIN versions USING (version_id)
 JOIN packages USING (package_id)
 LEFT JOIN costs ON costs.package_id = packages.package_id AND costs.target_id = leases.target_id
-WHERE token = ANY(:tokens) ORDER BY build_id FOR NO KEY UPDATE OF leases, slaves;
+WHERE token = ANY(:tokens) ORDER BY token FOR NO KEY UPDATE OF leases, slaves;
 
 -- name: expired
 -- A lease that ends later than any could comes from a clock that has stepped back since.

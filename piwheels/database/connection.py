@@ -14,6 +14,12 @@ from piwheels.database.prepared import prepare_statements
 from piwheels.model.errors import PiwheelsError, Unavailable
 
 CONNECT_SECONDS = 10
+PROBES = (  # one plan for each statement, that holds at every size: index after index
+    "-c enable_seqscan=off",
+    "-c enable_hashjoin=off",
+    "-c enable_mergejoin=off",
+    "-c plan_cache_mode=force_generic_plan",
+)
 
 
 class BadDsn(PiwheelsError):
@@ -40,7 +46,7 @@ def connect(dsn: str, is_probing: bool = False) -> Engine:
         raise BadDsn(f"the database must be PostgreSQL, not {url.drivername}")
     arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS}
     if is_probing:
-        arguments["options"] = f"{url.query.get('options', '')} -c enable_seqscan=off"
+        arguments["options"] = " ".join([str(url.query.get("options", "")), *PROBES])
     engine = create_engine(
         url,
         pool_size=2,
@@ -105,7 +111,7 @@ class WakeUps:
         """
         try:
             self.connection.poll()
-        except psycopg2.OperationalError as error:
+        except psycopg2.Error as error:
             raise Unavailable("the database closed the connection") from error
         said = {(notify.channel, notify.payload) for notify in self.connection.notifies}
         self.connection.notifies.clear()
