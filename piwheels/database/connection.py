@@ -51,7 +51,7 @@ def connect(dsn: str, is_probing: bool = False) -> Engine:
         url,
         pool_size=2,
         max_overflow=2,
-        pool_pre_ping=True,
+        pool_pre_ping=not is_probing,  # who is always at work finds out by itself
         connect_args=arguments,
     )
     prepare_statements(engine)
