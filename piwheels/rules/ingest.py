@@ -232,7 +232,15 @@ def _read_bounded(archive: ZipFile, path: str, limit: int) -> bytes:
     if member.file_size > limit:
         raise BadWheel(f"its {path} is larger than {limit} bytes")
     with archive.open(member) as file:
-        return file.read(limit)
+        content = file.read(limit)
+    _refuse_other_length(member, len(content))
+    return content
+
+
+def _refuse_other_length(member: ZipInfo, length: int) -> None:
+    """Python's zipfile does not mind; other installers do."""
+    if length != member.file_size:
+        raise BadWheel(f"the archive gives another length of {member.filename[:100]!r}")
 
 
 def _read_record(archive: ZipFile, path: str) -> dict[str, tuple[str, str]]:
@@ -279,11 +287,13 @@ def _verify(archive: ZipFile, member: ZipInfo, expected: str, size: str) -> byte
     if size and size != str(member.file_size):
         raise BadWheel(f"its RECORD gives another size of {member.filename[:100]!r}")
     actual = hashlib.new(algorithm)
-    header = b""
+    header, length = b"", 0
     with archive.open(member) as file:
         while chunk := file.read(CHUNK):
             header = header or chunk[:20]
             actual.update(chunk)
+            length += len(chunk)
+    _refuse_other_length(member, length)
     if base64.urlsafe_b64encode(actual.digest()).rstrip(b"=").decode() != digest.rstrip("="):
         raise BadWheel(f"its RECORD gives another hash of {member.filename[:100]!r}")
     return header

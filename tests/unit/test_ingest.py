@@ -223,6 +223,13 @@ def test_a_damaged_wheel_is_refused_or_unchanged_in_what_it_says(data):
     assert report == inspect(pack(contents()), PURE)
 
 
+def test_a_member_that_is_not_as_long_as_the_archive_says_is_refused():
+    content = bytearray(pack(contents()).getvalue())
+    last_entry = content.rindex(b"PK\x01\x02")  # RECORD, which lists no size of its own
+    content[last_entry + 24] ^= 1  # its uncompressed size (ZIP application note, 4.3.12)
+    assert "another length" in refuse(io.BytesIO(bytes(content)))
+
+
 @pytest.mark.parametrize("filename", ["tiny-1.0.whl", "../tiny-1.0-py3-none-any.whl", "x"])
 def test_a_name_that_is_no_wheels_name_is_refused(filename):
     assert refuse(pack(contents()), filename)
