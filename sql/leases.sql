@@ -188,20 +188,12 @@ LEFT JOIN costs ON costs.package_id = packages.package_id AND costs.target_id = 
 WHERE token = ANY(:tokens) ORDER BY token FOR NO KEY UPDATE OF leases, slaves;
 
 -- name: expired
--- A lease that ends later than any could comes from a clock that has stepped back since.
-SELECT build_id, token, version_id, leases.target_id, slave_id, packages.package_id, report, label,
-    slaves.size, blame, quarantines, packages.failures,
-    costs.seconds AS usual_seconds, costs.peak_memory AS usual_memory,
-    (SELECT count(DISTINCT lost.slave_id) FROM builds AS lost
-        WHERE lost.version_id = leases.version_id AND lost.kind = 'slave lost'
-            AND lost.slave_id <> leases.slave_id AND lost.build_id > past) AS lost_before
-FROM leases JOIN slaves USING (slave_id) JOIN versions USING (version_id)
-JOIN packages USING (package_id)
-LEFT JOIN costs ON costs.package_id = packages.package_id AND costs.target_id = leases.target_id
+SELECT token FROM leases JOIN slaves USING (slave_id)
 WHERE expires < now() ORDER BY expires LIMIT 1000
 FOR NO KEY UPDATE OF leases, slaves SKIP LOCKED;
 
 -- name: mend_expiries
+-- A lease that ends later than any could comes from a clock that has stepped back since.
 UPDATE leases SET expires = now() + make_interval(secs => :seconds)
 WHERE expires > now() + make_interval(secs => :seconds + 60);
 

@@ -91,9 +91,6 @@ UPDATE packages SET skip = :reason WHERE package_id = :package_id;
 -- name: describe
 UPDATE packages SET summary = :summary WHERE package_id = :package_id;
 
--- name: wanted_of_package
-SELECT version_id FROM versions WHERE package_id = :package_id AND lane IS NOT NULL;
-
 -- name: pythons
 SELECT DISTINCT python FROM targets WHERE active;
 

@@ -393,8 +393,9 @@ def _beat(connection: Connection, name: str, beats: Collection[Beat], seconds: f
 
 def reported(connection: Connection, tokens: Iterable[bytes]) -> dict[bytes, Reported]:
     """These leases, as far as they stand, locked until the transaction ends."""
-    rows = connection.execute(statement("leases", "reported"), {"tokens": list(tokens)})
-    return {(lease := _reported(row)).token: lease for row in rows}
+    rows = connection.execute(statement("leases", "reported"), {"tokens": list(tokens)}).mappings()
+    found = [Reported(**{**row, "token": bytes(row["token"])}) for row in rows]
+    return {lease.token: lease for lease in found}
 
 
 def expired(connection: Connection, longest: float) -> list[Reported]:
@@ -402,11 +403,8 @@ def expired(connection: Connection, longest: float) -> list[Reported]:
     them. longest: seconds that any lease is granted for.
     """
     connection.execute(statement("leases", "mend_expiries"), {"seconds": longest})
-    return [_reported(row) for row in connection.execute(statement("leases", "expired"))]
-
-
-def _reported(row: Any) -> Reported:
-    return Reported(**{**row._mapping, "token": bytes(row.token)})
+    tokens = connection.execute(statement("leases", "expired")).scalars().all()
+    return list(reported(connection, map(bytes, tokens)).values()) if tokens else []
 
 
 def on_record(connection: Connection, tokens: Iterable[bytes]) -> set[bytes]:

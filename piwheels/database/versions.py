@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from piwheels.database import queue, tag_sets
+from piwheels.database.package_rules import wanted_versions
 from piwheels.database.statements import statement
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
@@ -135,11 +136,7 @@ def skip_package(connection: Connection, package_id: int, reason: str) -> set[in
     """Never build this package, for *reason*; '' does again. Return the versions it concerns."""
     parameters = {"package_id": package_id, "reason": reason}
     connection.execute(statement("versions", "skip_package"), parameters)
-    return set(
-        connection.execute(
-            statement("versions", "wanted_of_package"), {"package_id": package_id}
-        ).scalars()
-    )
+    return wanted_versions(connection, package_id)
 
 
 def describe(connection: Connection, package_id: int, summary: str) -> None:
