@@ -65,13 +65,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A slave whose IDLE has no answer yet, and why not. until: monotonic seconds."""
+    """A slave whose IDLE has no answer yet. until: monotonic seconds."""
 
     peer: Peer
     claim: Claim
     target_id: int
     until: float
-    reason: str
 
 
 @dataclass(slots=True)
@@ -375,7 +374,7 @@ class Dispatcher:
             self._advance(turn, peer, Nothing(reason))
             return
         until = before.until if before else now + self.settings.timing.patience
-        turn.parked[peer[0]] = Parked(peer, claim, target_id, until, reason)
+        turn.parked[peer[0]] = Parked(peer, claim, target_id, until)
 
 
 def _sign(speaker: Speaker, health: Health) -> Sign:
