@@ -104,28 +104,29 @@ WITH heads AS (
 ), taken AS (
     DELETE FROM queue WHERE ctid = ANY(ARRAY(SELECT row_id FROM best))
     RETURNING version_id, target_id
+), granted AS (
+    INSERT INTO leases (token, version_id, target_id, slave_id, granted, expires, phase)
+    SELECT token, version_id, target_id, slave_id, now(),
+        now() + make_interval(secs => :seconds), 'granted'
+    FROM taken JOIN best USING (version_id, target_id)
+    JOIN unnest(
+        CAST(:slave_ids AS integer[]), CAST(:tokens AS bytea[]),
+        CAST(:targets_of AS smallint[]), CAST(:places AS bigint[])
+    ) AS asker (slave_id, token, target_id, place) USING (target_id, place)
+    RETURNING build_id, slave_id, token, version_id, target_id
+), lease AS (
+    SELECT * FROM granted UNION ALL
+    SELECT build_id, slave_id, token, version_id, target_id FROM leases
+    WHERE build_id = ANY(:held)
 )
-INSERT INTO leases (token, version_id, target_id, slave_id, granted, expires, phase)
-SELECT token, version_id, target_id, slave_id, now(),
-    now() + make_interval(secs => :seconds), 'granted'
-FROM taken JOIN best USING (version_id, target_id)
-JOIN unnest(
-    CAST(:slave_ids AS integer[]), CAST(:tokens AS bytea[]),
-    CAST(:targets_of AS smallint[]), CAST(:places AS bigint[])
-) AS asker (slave_id, token, target_id, place) USING (target_id, place)
-RETURNING build_id, slave_id;
-
--- name: orders
--- What leases ask for. failures: those that may bear on what the next attempt is given.
 SELECT build_id, slave_id, token, name AS package, version, released, network,
     sdist_name, sdist_url, sdist_sha256, sdist_size, pypi_tag_set_id,
     COALESCE(costs.seconds, 0) AS seconds,
     ARRAY(SELECT kind FROM builds
-        WHERE builds.version_id = leases.version_id AND builds.target_id = leases.target_id
+        WHERE builds.version_id = lease.version_id AND builds.target_id = lease.target_id
             AND outcome = 'failure' AND builds.build_id > past) AS failures
-FROM leases JOIN versions USING (version_id) JOIN packages USING (package_id)
-LEFT JOIN costs USING (package_id, target_id)
-WHERE build_id = ANY(:build_ids);
+FROM lease JOIN versions USING (version_id) JOIN packages USING (package_id)
+LEFT JOIN costs USING (package_id, target_id);
 
 -- name: extend
 UPDATE leases SET expires = now() + make_interval(secs => :seconds), phase = said.phase,
@@ -202,29 +203,34 @@ SELECT build_id, name, placed, refused FROM uploads WHERE build_id = ANY(:build_
 ORDER BY name;
 
 -- name: put_builds
+-- Leases end and become builds.
+WITH ended AS (
+    DELETE FROM leases WHERE build_id = ANY(:build_ids)
+    RETURNING build_id, token, version_id, target_id, slave_id, granted
+)
 INSERT INTO builds (build_id, token, version_id, target_id, slave_id, started, ended, seconds,
     outcome, kind, cause, fix, needs, size, peak_memory, cpu_seconds, sandbox, network_used, phases,
     environment, log)
-SELECT build_id, token, version_id, leases.target_id, leases.slave_id, granted, now(),
+SELECT build_id, token, version_id, ended.target_id, slave_id, granted, now(),
     COALESCE(seconds, extract(epoch FROM now() - granted)),
     outcome, kind, cause, fix, needs, slaves.size, peak_memory, cpu_seconds, said.sandbox,
     network_used, phases, environment, log
-FROM jsonb_to_recordset(CAST(:builds AS jsonb)) AS said (
+FROM ended JOIN slaves USING (slave_id) JOIN jsonb_to_recordset(CAST(:builds AS jsonb)) AS said (
     build_id bigint, seconds real, outcome text, kind text, cause text, fix text, needs text,
     peak_memory bigint, cpu_seconds real, sandbox text, network_used boolean, phases jsonb,
     environment jsonb, log text
-) JOIN leases USING (build_id) JOIN slaves ON slaves.slave_id = leases.slave_id;
+) USING (build_id);
 
 -- name: put_files
 INSERT INTO files (version_id, build_id, name, size, sha256, metadata_sha256, tag_set_id,
     requires_python, published)
-SELECT leases.version_id, build_id, name, size, sha256, metadata_sha256,
+SELECT builds.version_id, build_id, name, placed.size, sha256, metadata_sha256,
     (SELECT tag_set_id FROM tag_sets WHERE tags_digest(tags) = tags_digest(placed.tags)),
     requires_python, now()
 FROM jsonb_to_recordset(CAST(:files AS jsonb)) AS placed (
     build_id bigint, name text, size bigint, sha256 text, metadata_sha256 text, tags text[],
     requires_python text
-) JOIN leases USING (build_id)
+) JOIN builds USING (build_id)
 ON CONFLICT (name) DO NOTHING;
 
 -- name: put_summaries
@@ -256,4 +262,5 @@ FROM jsonb_to_recordset(CAST(:packages AS jsonb)) AS said (package_id integer, f
 WHERE packages.package_id = said.package_id;
 
 -- name: end
+-- Without a build: nothing happened under them that anybody should know of.
 DELETE FROM leases WHERE build_id = ANY(:build_ids);

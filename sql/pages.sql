@@ -20,6 +20,12 @@ UPDATE page_jobs SET attempts = attempts + 1,
     not_before = now() + make_interval(secs => :seconds)
 WHERE package_id = :package_id AND requested = :requested;
 
+-- name: request_site_page
+-- However often it is asked for, a page of the whole site is written every few seconds.
+INSERT INTO site_jobs (page, requested, not_before)
+VALUES (:page, now(), now() + make_interval(secs => :calm))
+ON CONFLICT (page) DO UPDATE SET requested = EXCLUDED.requested;
+
 -- name: site_job
 SELECT page, requested FROM site_jobs
 WHERE not_before <= now() AND pg_try_advisory_xact_lock(2, hashtext(page)) LIMIT 1;
@@ -49,11 +55,13 @@ FROM builds JOIN versions USING (version_id)
 WHERE package_id = :package_id
 ORDER BY version_id, target_id, build_id DESC;
 
--- name: published_packages
-SELECT name FROM packages WHERE EXISTS (
-    SELECT FROM versions JOIN files USING (version_id)
-    WHERE versions.package_id = packages.package_id
-) ORDER BY name;
+-- name: list_package
+-- Whether the package has a simple page from now on. A row comes back if that is news.
+UPDATE packages SET listed = :listed WHERE package_id = :package_id AND listed <> :listed
+RETURNING package_id;
+
+-- name: listed_packages
+SELECT name FROM packages WHERE listed ORDER BY name;
 
 -- name: overview
 SELECT packages.name, display_name, summary,

@@ -153,9 +153,3 @@ SELECT DISTINCT package_id, :reason, now() FROM versions WHERE version_id = ANY(
 ORDER BY package_id
 ON CONFLICT (package_id) DO UPDATE SET
     requested = EXCLUDED.requested, reason = EXCLUDED.reason, not_before = '-infinity';
-
--- name: site_jobs
--- However often it is asked for, a page of the whole site is written every few seconds.
-INSERT INTO site_jobs (page, requested, not_before)
-VALUES (:page, now(), now() + make_interval(secs => :calm))
-ON CONFLICT (page) DO UPDATE SET requested = EXCLUDED.requested;

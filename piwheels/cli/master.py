@@ -29,11 +29,12 @@ from piwheels.database import schema
 from piwheels.database.connection import connect
 from piwheels.index.pages import Site
 from piwheels.master.admin import Admin
-from piwheels.master.dispatcher import Dispatcher, Settings
+from piwheels.master.dispatcher import Dispatcher
 from piwheels.master.keeper import Keeper
 from piwheels.master.publisher import Publisher
 from piwheels.master.receiver import Receiver
 from piwheels.master.status import Status
+from piwheels.master.turn import Settings
 from piwheels.model.builds import Limits
 from piwheels.model.errors import BadConfiguration
 from piwheels.processes.child import Child

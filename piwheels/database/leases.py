@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from piwheels.database import tag_sets
-from piwheels.database.queue import judge_again, judge_all_again, request_site_page
+from piwheels.database.queue import judge_again, judge_all_again
 from piwheels.database.statements import statement
+from piwheels.database.tag_sets import TagSets
 from piwheels.model.builds import FailureClass, Sdist
 from piwheels.model.slaves import Slave
 from piwheels.model.targets import TargetOffer
@@ -304,16 +305,38 @@ class Alike:
     last_lane: int
 
 
-def claim(connection: Connection, groups: Sequence[Alike], seconds: float) -> dict[int, int]:
-    """Grant slaves the best rows; return the build_id of each slave that got one.
+def claim(
+    connection: Connection, groups: Sequence[Alike], seconds: float, held: Sequence[int] = ()
+) -> dict[int, Order]:
+    """Grant slaves the best rows; return what each slave that got one is to build, by slave_id.
 
-    groups: one of each target at most. Takes the rows from the queue, as the rule wants.
+    groups: one of each target at most. held: build_ids of leases that are granted once more:
+    their slaves may not have heard of them. Takes the rows from the queue, as the rule wants.
     """
-    rows = connection.execute(statement("leases", "claim"), in_columns(groups, seconds))
-    return {row.slave_id: row.build_id for row in rows}
+    parameters = in_columns(groups, seconds, held)
+    rows = connection.execute(statement("leases", "claim"), parameters).all()
+    sets = tag_sets.known(connection)
+    sets.load(connection, {row.pypi_tag_set_id for row in rows} - {None})
+    return {row.slave_id: _order(row, sets) for row in rows}
 
 
-def in_columns(groups: Sequence[Alike], seconds: float) -> dict[str, Any]:
+def _order(row: Any, sets: TagSets) -> Order:
+    return Order(
+        token=bytes(row.token),
+        build_id=row.build_id,
+        slave_id=row.slave_id,
+        package=row.package,
+        version=row.version,
+        released=row.released,
+        sdist=Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size),
+        pypi_tags=sets.union([row.pypi_tag_set_id] if row.pypi_tag_set_id else []),
+        network=row.network,
+        seconds=row.seconds,
+        failures=tuple(FailureClass(kind) for kind in row.failures),
+    )
+
+
+def in_columns(groups: Sequence[Alike], seconds: float, held: Sequence[int] = ()) -> dict[str, Any]:
     """What the statement of a claim is given."""
     askers = [
         (group.target_id, place, *asker)
@@ -326,36 +349,13 @@ def in_columns(groups: Sequence[Alike], seconds: float) -> dict[str, Any]:
         "first_lanes": [group.first_lane for group in groups],
         "last_lanes": [group.last_lane for group in groups],
         "counts": [len(group.askers) for group in groups],
-        "most": max(len(group.askers) for group in groups),
+        "most": max((len(group.askers) for group in groups), default=0),
         "targets_of": [target_id for target_id, _, _, _ in askers],
         "places": [place for _, place, _, _ in askers],
         "slave_ids": [slave_id for _, _, slave_id, _ in askers],
         "tokens": [token for _, _, _, token in askers],
+        "held": list(held),
         "seconds": seconds,
-    }
-
-
-def orders(connection: Connection, build_ids: Iterable[int]) -> dict[int, Order]:
-    """What these leases ask for, by slave_id. Granting one again repeats it."""
-    parameters = {"build_ids": list(build_ids)}
-    rows = connection.execute(statement("leases", "orders"), parameters).all()
-    sets = tag_sets.known(connection)
-    sets.load(connection, {row.pypi_tag_set_id for row in rows} - {None})
-    return {
-        row.slave_id: Order(
-            token=bytes(row.token),
-            build_id=row.build_id,
-            slave_id=row.slave_id,
-            package=row.package,
-            version=row.version,
-            released=row.released,
-            sdist=Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size),
-            pypi_tags=sets.union([row.pypi_tag_set_id] if row.pypi_tag_set_id else []),
-            network=row.network,
-            seconds=row.seconds,
-            failures=tuple(FailureClass(kind) for kind in row.failures),
-        )
-        for row in rows
     }
 
 
@@ -436,13 +436,21 @@ def uploads(connection: Connection, build_ids: Iterable[int]) -> list[Upload]:
 
 
 def put_builds(connection: Connection, builds: Collection[Mapping[str, Any]]) -> None:
-    """Put builds on record: build_id, and the columns of builds that its lease does not know."""
-    connection.execute(statement("leases", "put_builds"), {"builds": json.dumps(list(builds))})
+    """End leases and put their builds on record.
+
+    builds: build_id, and the columns of builds that its lease does not know. The rule asks for
+    both: refresh the versions.
+    """
+    parameters = {
+        "builds": json.dumps(list(builds)),
+        "build_ids": [build["build_id"] for build in builds],
+    }
+    connection.execute(statement("leases", "put_builds"), parameters)
 
 
 def put_files(connection: Connection, files: Collection[Mapping[str, Any]]) -> None:
-    """Put placed wheels on record: build_id, package_id, and what the receiver found, its tags
-    sorted.
+    """Put placed wheels of builds on record: build_id, package_id, and what the receiver found,
+    its tags sorted.
 
     The rule asks for their tags: refresh the versions.
     """
@@ -450,7 +458,6 @@ def put_files(connection: Connection, files: Collection[Mapping[str, Any]]) -> N
     tag_sets.put(connection, (file["tags"] for file in files))
     connection.execute(statement("leases", "put_files"), parameters)
     connection.execute(statement("leases", "put_summaries"), parameters)
-    request_site_page(connection, "simple")
 
 
 def put_costs(connection: Connection, costs: Collection[Cost]) -> None:
@@ -491,5 +498,5 @@ def blame(connection: Connection, slaves: Collection[Blamed], packages: Mapping[
 
 
 def end(connection: Connection, build_ids: Iterable[int]) -> None:
-    """End leases. Their versions must be refreshed."""
+    """End leases without a build. Their versions must be refreshed."""
     connection.execute(statement("leases", "end"), {"build_ids": list(build_ids)})

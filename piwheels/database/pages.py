@@ -14,9 +14,10 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 from sqlalchemy import Connection
 
-from piwheels.database.queue import CALM, request_site_page
 from piwheels.database.statements import statement
 from piwheels.model.published import PublishedFile
+
+CALM = 2.0  # seconds between two writings of a page of the whole site
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +99,17 @@ def next_job(connection: Connection) -> PageJob | None:
     return None
 
 
-def done(connection: Connection, job: PageJob) -> None:
-    """The pages of *job* are written."""
+def done(connection: Connection, job: PageJob, is_listed: bool) -> None:
+    """The pages of *job* are written; is_listed: and the package has a simple page.
+
+    The pages of the whole site that show it are asked for.
+    """
     parameters = {"package_id": job.package_id, "requested": job.requested}
     connection.execute(statement("pages", "done"), parameters)
+    listing = {"package_id": job.package_id, "listed": is_listed}
+    if connection.execute(statement("pages", "list_package"), listing).one_or_none():
+        request_site_page(connection, "simple")
+    request_site_page(connection, "home")
 
 
 def put_off(connection: Connection, job: PageJob, seconds: float) -> None:
@@ -112,6 +120,12 @@ def put_off(connection: Connection, job: PageJob, seconds: float) -> None:
         "seconds": seconds,
     }
     connection.execute(statement("pages", "put_off"), parameters)
+
+
+def request_site_page(connection: Connection, page: str) -> None:
+    """Ask for a page of no single package: simple, or home."""
+    parameters = {"page": page, "calm": CALM}
+    connection.execute(statement("pages", "request_site_page"), parameters)
 
 
 def next_site_job(connection: Connection) -> SiteJob | None:
@@ -161,9 +175,9 @@ def describe_site(connection: Connection, described: Mapping[str, str]) -> None:
         request_site_page(connection, "home")
 
 
-def published_packages(connection: Connection) -> list[str]:
-    """The normalized names of all packages that have a file, sorted."""
-    return list(connection.execute(statement("pages", "published_packages")).scalars())
+def listed_packages(connection: Connection) -> list[str]:
+    """The normalized names of all packages that have a simple page, sorted."""
+    return list(connection.execute(statement("pages", "listed_packages")).scalars())
 
 
 def overview(connection: Connection, limit: int) -> list[PackageCounts]:

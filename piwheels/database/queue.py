@@ -18,8 +18,6 @@ from piwheels.model.builds import FailureClass
 from piwheels.model.queue import FailedBuild, Version
 from piwheels.model.targets import Target
 
-CALM = 2.0  # seconds between two writings of a page of the whole site
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -172,15 +170,9 @@ def take_to_judge(connection: Connection, batch: int) -> list[int]:
 
 
 def request_pages(connection: Connection, version_ids: Collection[int], reason: str) -> None:
-    """Ask the publisher for the pages of these versions' packages, and the home page."""
+    """Ask the publisher for the pages of these versions' packages."""
     parameters = {"version_ids": list(version_ids), "reason": reason}
     connection.execute(statement("queue", "page_jobs"), parameters)
-    request_site_page(connection, "home")
-
-
-def request_site_page(connection: Connection, page: str) -> None:
-    """Ask the publisher for a page of no single package: simple, or home."""
-    connection.execute(statement("queue", "site_jobs"), {"page": page, "calm": CALM})
 
 
 def load_targets(connection: Connection) -> tuple[Target, ...]:

@@ -53,8 +53,7 @@ def grant(
             answers[speaker] = refusal
         else:
             free.append(asker)
-    granted = [*held, *_claim(connection, free, seconds, draw)]
-    orders = leases.orders(connection, granted) if granted else {}
+    orders = _claim(connection, free, held, seconds, draw)
     for speaker in speakers:
         if speaker not in answers:
             answers[speaker] = orders.get(speaker.slave) or Nothing(NOTHING)
@@ -92,19 +91,23 @@ def _free(connection: Connection, asker: Asker, run: bytes) -> None:
 def _claim(
     connection: Connection,
     askers: Iterable[Asker],
+    held: Sequence[int],
     seconds: float,
     draw: Callable[[], bytes],
-) -> list[int]:
-    """The builds that these slaves now hold. Small slaves choose first: large ones can do more."""
-    waiting, granted = _alike(askers, draw), list[int]()
-    while waiting:
+) -> dict[int, Order]:
+    """What slaves are to build now, by slave_id: those of the leases *held*, and the *askers*.
+
+    Small slaves choose first: large ones can do more.
+    """
+    waiting, orders = _alike(askers, draw), dict[int, Order]()
+    while waiting or held:
         first = {group.target_id: group for group in reversed(waiting)}
-        found = leases.claim(connection, list(first.values()), seconds)
-        granted += found.values()
+        found = leases.claim(connection, list(first.values()), seconds, held)
+        orders |= found
         left = [group for group in waiting if first[group.target_id] is not group]
         again = [_left(group, found) for group in first.values() if _is_lot(group)]
-        waiting = [*(group for group in again if group.askers), *left]
-    return granted
+        waiting, held = [*(group for group in again if group.askers), *left], ()
+    return orders
 
 
 def _alike(askers: Iterable[Asker], draw: Callable[[], bytes]) -> list[Alike]:

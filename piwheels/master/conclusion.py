@@ -261,5 +261,4 @@ class _Endings:
         if self.costs:
             leases.put_costs(self.connection, list(self.costs.values()))
         leases.blame(self.connection, list(self.slaves.values()), self.packages)
-        leases.end(self.connection, [build["build_id"] for build in self.builds])
         return self.touched

@@ -59,7 +59,7 @@ class Publisher:
             if job is None:
                 return False
             try:
-                self._write(connection, job)
+                is_listed = self._write(connection, job)
             except (Unavailable, MemoryError):
                 raise
             except Exception:
@@ -67,7 +67,7 @@ class Publisher:
                 log.exception("package %d: trying again in %.0f s", job.package_id, delay)
                 pages.put_off(connection, job, delay)
             else:
-                pages.done(connection, job)
+                pages.done(connection, job, is_listed)
         return True
 
     def write_site_page(self) -> bool:
@@ -77,7 +77,7 @@ class Publisher:
             if job is None:
                 return False
             if job.page == "simple":
-                self.tree.write_root(pages.published_packages(connection))
+                self.tree.write_root(pages.listed_packages(connection))
             elif job.page == "home":
                 self.tree.write_home(_home(connection))
             else:
@@ -85,13 +85,15 @@ class Publisher:
             pages.site_done(connection, job)
         return True
 
-    def _write(self, connection: Connection, job: PageJob) -> None:
+    def _write(self, connection: Connection, job: PageJob) -> bool:
+        """Whether the package has a simple page now."""
         contents = pages.contents(connection, job.package_id)
         if contents is None:
-            return
+            return False
         missing = self.tree.write_project(project(connection, contents))
         if missing:
             log.error("%s: files on record are not on disk: %s", contents.name, ", ".join(missing))
+        return len(missing) < len(contents.files)
 
 
 def _home(connection: Connection) -> Home:

@@ -116,8 +116,7 @@ def _claim(engine: Engine, slave_id: int, target_id: int) -> str:
     asker = (slave_id, draw_token())
     alone = leases.Alike(target_id, LARGEST_SIZE, (asker,), Lane.MANUAL, Lane.MANUAL)
     with transaction(engine) as connection:
-        found = leases.claim(connection, [alone], LEASE_SECONDS)
-        orders = leases.orders(connection, found.values()) if found else {}
+        orders = leases.claim(connection, [alone], LEASE_SECONDS)
     return next((order.package for order in orders.values()), "")
 
 

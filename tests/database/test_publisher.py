@@ -46,7 +46,7 @@ def test_a_job_asked_for_again_while_it_is_done_is_done_again(world):
     with transaction(world.engine) as connection:
         job = pages.next_job(connection)
         world.alter_version("SELECT :version_id", 0)  # does not wait for the publisher
-        pages.done(connection, job)
+        pages.done(connection, job, is_listed=False)
     assert len(jobs(world)) == 1
 
 
@@ -70,18 +70,47 @@ def test_a_package_that_cannot_be_written_holds_up_no_other(world, publisher, tm
     assert attempts > 0
 
 
-def test_the_list_of_packages_names_those_with_a_file(world, publisher, tmp_path):
+def test_the_list_of_packages_names_those_with_a_page(world, publisher, tmp_path):
+    for package in ("p0", "p1"):
+        world.add_package()
+        world.claim(9)
+        for build_id, _ in world.held(9, 0):
+            wheel = f"w-{build_id}-py3-none-any.whl"
+        world.end(9, 0)
+        if package == "p0":
+            publisher.tree.package_folder(package).mkdir(parents=True)
+            (publisher.tree.package_folder(package) / wheel).touch()
+    while publisher.write_package():
+        pass
+    page = site_page(publisher, tmp_path / "www/simple/index.html")
+    assert "p0" in page
+    assert "p1" not in page, "its file is on record and not on disk"
+
+
+def test_a_package_without_files_leaves_the_list(world, publisher, tmp_path):
     world.add_package()
     world.claim(9)
+    ((build_id, _),) = world.held(9, 0)
     world.end(9, 0)
-    world.add_package()
+    wheel = publisher.tree.package_folder("p0") / f"w-{build_id}-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    wheel.touch()
+    while publisher.write_package():
+        pass
+    assert "p0" in site_page(publisher, tmp_path / "www/simple/index.html")
+    wheel.unlink()
+    world.alter_version("SELECT :version_id", 0)
+    publisher.write_package()
+    assert "p0" not in site_page(publisher, tmp_path / "www/simple/index.html", "p0")
+
+
+def site_page(publisher, path, unlike="\0"):
+    """A page of the whole site as soon as it is written, and does not say *unlike*."""
     deadline = time.monotonic() + 60
-    while not (tmp_path / "www/simple/index.html").exists():
+    while not path.exists() or unlike in path.read_text():
         publisher.write_site_page()
         assert time.monotonic() < deadline
-    page = (tmp_path / "www/simple/index.html").read_text()
-    assert "p0" in page
-    assert "p1" not in page
+    return path.read_text()
 
 
 def test_a_farm_that_moves_has_all_its_pages_written_again(world, publisher, tmp_path):

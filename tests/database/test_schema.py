@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -47,6 +48,11 @@ def as_role(dsn, role):
     return url.render_as_string(hide_password=False)
 
 
+MIGRATIONS = tuple(
+    sorted(path.stem for path in (Path(__file__).parents[2] / "sql/migrations").glob("*.sql"))
+)
+
+
 def ask(owner, statement):
     owner.execute(statement)
     return owner.fetchone()[0]
@@ -59,8 +65,7 @@ def test_an_empty_database_gets_the_schema(database, role, engines):
 
 def test_what_was_done_is_said_in_words(database, role):
     assert initialize(database, role).words == (
-        "apply the migration 0001.first",
-        "apply the migration 0002.queue",
+        *(f"apply the migration {name}" for name in MIGRATIONS),
         f"create the role {role}, which may log in",
         f"let {role} read and write the rows of all tables, and nothing else",
     )
@@ -75,7 +80,7 @@ def test_doing_it_again_changes_nothing(database, role, owner):
 
 
 def test_a_plan_changes_nothing(database, role, owner):
-    assert plan(database, role).migrations == ("0001.first", "0002.queue")
+    assert plan(database, role).migrations == MIGRATIONS
     assert ask(owner, "SELECT to_regclass('packages')") is None
 
 
@@ -103,7 +108,7 @@ def test_several_at_once_take_turns(database, role):
     for thread in threads:
         thread.join()
     assert failed == []
-    assert sorted(len(one.migrations) for one in done) == [0, 0, 0, 2]
+    assert sorted(len(one.migrations) for one in done) == [0, 0, 0, len(MIGRATIONS)]
 
 
 def test_the_role_may_work_with_rows(database, role, engines):

@@ -11,8 +11,9 @@ from sqlalchemy import text
 from piwheels.database import uploads, versions
 from piwheels.database.connection import connect, transaction
 from piwheels.master import queue
-from piwheels.master.dispatcher import Dispatcher, Settings
+from piwheels.master.dispatcher import Dispatcher
 from piwheels.master.keeper import Keeper
+from piwheels.master.turn import Settings
 from piwheels.model.builds import FailureClass, Outcome, Phase, Sdist
 from piwheels.model.projects import ProjectPage, ProjectVersion
 from piwheels.protocol.slave import (

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from piwheels.master.dispatcher import Dispatcher, Settings
+from piwheels.master.dispatcher import Dispatcher
+from piwheels.master.turn import Settings
 from piwheels.model.builds import Phase
 from piwheels.protocol.admin import Why
 from piwheels.protocol.control import Drain, Forgive, Kill, Pause, Resume, Skip
