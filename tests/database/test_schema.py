@@ -61,6 +61,7 @@ def test_what_was_done_is_said_in_words(database, role):
     assert initialize(database, role).words == (
         "apply the migration 0001.first",
         "apply the migration 0002.queue",
+        "apply the migration 0003.tracker",
         f"create the role {role}, which may log in",
         f"let {role} read and write the rows of all tables, and nothing else",
     )
@@ -75,7 +76,7 @@ def test_doing_it_again_changes_nothing(database, role, owner):
 
 
 def test_a_plan_changes_nothing(database, role, owner):
-    assert plan(database, role).migrations == ("0001.first", "0002.queue")
+    assert plan(database, role).migrations == ("0001.first", "0002.queue", "0003.tracker")
     assert ask(owner, "SELECT to_regclass('packages')") is None
 
 
@@ -103,7 +104,7 @@ def test_several_at_once_take_turns(database, role):
     for thread in threads:
         thread.join()
     assert failed == []
-    assert sorted(len(one.migrations) for one in done) == [0, 0, 0, 2]
+    assert sorted(len(one.migrations) for one in done) == [0, 0, 0, 3]
 
 
 def test_the_role_may_work_with_rows(database, role, engines):

@@ -47,7 +47,7 @@ def old(database):
 
 def test_what_waited_and_what_had_failed_is_known_after_the_upgrade(old):
     role = make_url(old).database.replace("test", "role")
-    assert schema.initialize(old, role).migrations == ("0002.queue",)
+    assert schema.initialize(old, role).migrations == ("0002.queue", "0003.tracker")
     farm = Farm(old)
     farm.keep()
     farm.check()
