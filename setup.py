@@ -8,7 +8,14 @@ HERE = Path(__file__).parent
 
 WIRE = ["pyzmq>=25,<29", "cbor2>=6,<7", "voluptuous>=0.14,<1"]
 DATABASE = ["sqlalchemy>=2.0.30,<2.2", "psycopg2-binary>=2.9,<3", "yoyo-migrations>=9,<10"]
-PYPI = ["requests>=2.31,<3", "pypi-simple>=1.6,<2"]
+PYPI = [
+    "requests>=2.31,<3",
+    "urllib3>=2.6,<3",
+    "pypi-simple>=1.7,<2",
+    "mailbits>=0.2,<1",
+    "ijson>=3.3,<4",
+    "defusedxml>=0.7.1,<1",
+]
 PAGES = ["chameleon>=4.5,<5", "jinja2>=3.1,<4"]
 
 MASTER = [*WIRE, *DATABASE, *PYPI, *PAGES]
@@ -34,6 +41,7 @@ TEST = [
     "pytest-timeout>=2.3,<3",
     "pytest-xdist>=3.6,<4",
     "ruff>=0.17,<0.18",
+    "types-defusedxml",
     "types-psutil",
     "types-psycopg2",
     "types-requests",

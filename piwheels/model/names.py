@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from packaging.tags import Tag
 from packaging.utils import (
@@ -32,6 +33,17 @@ def normalize(name: str) -> str:
         raise BadName(
             f"{name!r} is not a package name: use letters, digits, '-', '_' and '.'"
         ) from error
+
+
+def is_name(value: object) -> TypeGuard[str]:
+    """Whether *value* is a valid project name, in any spelling."""
+    if not isinstance(value, str):
+        return False
+    try:
+        normalize(value)
+    except BadName:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class ProjectPage:
 
     package: normalized. serial: of PyPI's last change to it, None where the index does not
     say. left_out: how many files play no part: odd names, odd versions, no SHA-256, formats
-    that nobody builds from or installs any more.
+    that nobody builds from or installs any more. status: "active", "archived", "quarantined"
+    or "deprecated" (PEP 792), with a reason that may be empty.
     """
 
     package: str
@@ -51,6 +52,8 @@ class ProjectPage:
     versions: tuple[ProjectVersion, ...] = ()
     serial: int | None = None
     left_out: int = 0
+    status: str = "active"
+    status_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

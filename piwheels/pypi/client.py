@@ -1,39 +1,35 @@
-"""Asking PyPI, or whatever serves its simple API, for what it has of a package."""
+"""Asking PyPI, or whatever serves its simple API, for what it has."""
 
-import platform
+from collections.abc import Iterator
 from typing import Self
 
 import requests
-from pypi_simple import (
-    PYPI_SIMPLE_ENDPOINT,
-    NoSuchProjectError,
-    PyPISimple,
-    UnsupportedRepoVersionError,
-)
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
+from pypi_simple import ACCEPT_ANY, PYPI_SIMPLE_ENDPOINT, UnsupportedRepoVersionError
 
-from piwheels import __version__
-from piwheels.model.errors import PiwheelsError, Unavailable
+from piwheels.model.errors import Unavailable
 from piwheels.model.names import normalize
 from piwheels.model.projects import ProjectPage
-from piwheels.pypi.page import read_page
+from piwheels.pypi.connection import (
+    CONNECTIONS,
+    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
+    USER_AGENT,
+    Connection,
+    first_line,
+    status_line,
+)
+from piwheels.pypi.errors import NoSuchProject, StalePage
+from piwheels.pypi.page import parse_page, read_page
+from piwheels.pypi.root import read_root
 
-USER_AGENT = f"piwheels/{__version__} Python/{platform.python_version()}"
-RETRIES = 2
-TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; between two bytes
-PASSING = (500, 502, 503, 504)  # may be gone at the next try; 429 asks us to leave it
-
-
-class NoSuchProject(PiwheelsError):
-    """PyPI has no project of this name, perhaps not any more."""
+LARGEST_PAGE = 128 * 2**20  # bytes; the largest on PyPI has some 10 million
+LARGEST_ROOT = 2**30  # bytes; PyPI's has some 40 million, and is read as it comes
 
 
 class PyPI:
     """A client of the simple API at *simple_url*, for any number of threads.
 
-    pause: seconds before the second repetition of a request that failed; the first is made
-    at once.
+    The other arguments are those of Connection.
     """
 
     def __init__(
@@ -41,13 +37,12 @@ class PyPI:
         simple_url: str = PYPI_SIMPLE_ENDPOINT,
         user_agent: str = USER_AGENT,
         pause: float = 2.0,
+        connections: int = CONNECTIONS,
+        timeouts: tuple[float, float] = TIMEOUT_SECONDS,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
-        session = requests.Session()
-        session.headers["User-Agent"] = user_agent
-        adapter = HTTPAdapter(max_retries=_politely(pause))
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        self.client = PyPISimple(simple_url, session=session)
+        self.simple_url = simple_url.rstrip("/") + "/"
+        self.connection = Connection(user_agent, pause, connections, timeouts, patience)
 
     def __enter__(self) -> Self:
         return self
@@ -57,58 +52,54 @@ class PyPI:
 
     def close(self) -> None:
         """End the connections."""
-        self.client.s.close()
+        self.connection.close()
 
-    def project(self, name: str) -> ProjectPage:
-        """Return what PyPI has of project *name*. Raise BadName, NoSuchProject, Unavailable."""
+    def project(self, name: str, serial: int | None = None) -> ProjectPage:
+        """Return what PyPI has of project *name*.
+
+        serial: of a change that the page must know. Raise BadName, NoSuchProject, StalePage,
+        RateLimited, Unavailable.
+        """
         package = normalize(name)
-        where = self.client.endpoint
+        where = self.simple_url
+        with self.connection.ask(f"{where}{package}/", {"Accept": ACCEPT_ANY}) as response:
+            if response.status_code == 404:
+                raise NoSuchProject(f"there is no project {package} on {where}: check the spelling")
+            _check_status(where, response)
+            body = b"".join(self.connection.chunks(response, LARGEST_PAGE))
         try:
-            page = self.client.get_project_page(package, timeout=TIMEOUT_SECONDS)
-        except NoSuchProjectError as error:
-            raise NoSuchProject(
-                f"there is no project {package} on {where}: check the spelling"
-            ) from error
-        except requests.HTTPError as error:
-            raise Unavailable(f"{where} answers {_status(error)}: try again later") from error
-        except requests.RequestException as error:
-            raise Unavailable(
-                f"cannot reach {where} ({_cause(error)}): check the network and the address, "
-                "then try again"
-            ) from error
+            page = read_page(package, parse_page(package, response.url, response.headers, body))
         except (ValueError, RecursionError, UnsupportedRepoVersionError) as error:
             raise Unavailable(
-                f"what {where} says of {package} cannot be read ({_first_line(error)}): "
+                f"what {where} says of {package} cannot be read ({first_line(error)}): "
                 "check that the address is that of a simple index, or try again later"
             ) from error
-        return read_page(package, page)
+        if serial is not None and page.serial is not None and page.serial < serial:
+            raise StalePage(
+                f"the page of {package} on {where} is of serial {page.serial}, before {serial}: "
+                "an old copy; try again later"
+            )
+        return page
+
+    def serials(self) -> Iterator[tuple[str, int | None]]:
+        """Yield every project, as PyPI spells it, and the serial of its last change if it says.
+
+        Read as it comes: it is complete only if it ends without an error. Raise RateLimited,
+        Unavailable.
+        """
+        where = self.simple_url
+        with self.connection.ask(where, {"Accept": ACCEPT_ANY}) as response:
+            _check_status(where, response)
+            chunks = self.connection.chunks(response, LARGEST_ROOT)
+            try:
+                yield from read_root(response.headers.get("Content-Type", "text/html"), chunks)
+            except (ValueError, UnsupportedRepoVersionError) as error:
+                raise Unavailable(
+                    f"the list of all projects on {where} cannot be read ({first_line(error)}): "
+                    "check that the address is that of a simple index, or try again later"
+                ) from error
 
 
-def _politely(pause: float) -> Retry:
-    return Retry(
-        total=RETRIES,
-        backoff_factor=pause / 2,  # urllib3: nothing, then twice this
-        status_forcelist=PASSING,
-        raise_on_status=False,
-        respect_retry_after_header=False,  # it may ask for hours: the caller decides on those
-    )
-
-
-def _status(error: requests.HTTPError) -> str:
-    return f"{error.response.status_code} {error.response.reason}".strip()
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost of nested network errors, which alone says what happened."""
-    while True:
-        inner = getattr(error, "reason", None) or next(
-            (part for part in error.args if isinstance(part, BaseException)), None
-        )
-        if not isinstance(inner, BaseException):
-            return _first_line(error)
-        error = inner
-
-
-def _first_line(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error).rpartition(">: ")[2]
-    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
+def _check_status(where: str, response: requests.Response) -> None:
+    if response.status_code != 200:
+        raise Unavailable(f"{where} answers {status_line(response)}: try again later")

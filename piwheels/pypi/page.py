@@ -1,13 +1,16 @@
 """From a page of the simple API to the versions it lists: pure."""
 
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pypi_simple
+from mailbits import ContentType
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
+from pypi_simple.html import RepositoryPage
 
 from piwheels.model.builds import Sdist
 from piwheels.model.errors import BadName
@@ -21,6 +24,9 @@ LONGEST_LINE = 1_000
 LONGEST_VERSION = 255
 LARGEST_SIZE = 2**63  # bytes; the database's limit
 SERIAL = re.compile(r"[0-9]{1,18}")
+STATUSES = frozenset(map(str, pypi_simple.ProjectStatus))  # PEP 792
+JSON = "application/vnd.pypi.simple.v1+json"
+HTML = ("application/vnd.pypi.simple.v1+html", "text/html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,57 @@ class _Collected:
     files: list[_File] = field(default_factory=list)
 
 
+def parse_page(
+    package: str, url: str, headers: Mapping[str, str], body: bytes
+) -> pypi_simple.ProjectPage:
+    """Parse *body*, the page of *package* that was found at *url*, JSON or HTML.
+
+    Raise ValueError, RecursionError, UnsupportedRepoVersionError. pypi-simple refuses a page
+    whose status is a word of the future: such words are taken out first.
+    """
+    kind = ContentType.parse(headers.get("Content-Type", "text/html"))
+    if kind.content_type == JSON:
+        data = json.loads(body)
+        if isinstance(data, dict):
+            data["project-status"] = _known_status(data.get("project-status"))
+        page = pypi_simple.ProjectPage.from_json_data(data, url)
+    elif kind.content_type in HTML:
+        page = _parse_html(package, url, body, kind.params.get("charset"))
+    else:
+        raise ValueError(f"the content type is {str(kind)[:100]}")
+    if page.last_serial is None:
+        page.last_serial = headers.get("X-PyPI-Last-Serial")
+    return page
+
+
+def _known_status(marker: object) -> dict[str, str]:
+    match marker:
+        case {"status": str(status), "reason": str(reason)} if status in STATUSES:
+            return {"status": status, "reason": reason}
+        case {"status": str(status)} if status in STATUSES:
+            return {"status": status}
+    return {}
+
+
+def _parse_html(
+    package: str, url: str, body: bytes, charset: str | None
+) -> pypi_simple.ProjectPage:
+    page = RepositoryPage.from_html(body, url, charset)
+    if not STATUSES.issuperset(page.pypi_meta.get("project-status", ())):
+        del page.pypi_meta["project-status"]
+    return pypi_simple.ProjectPage(
+        project=package,
+        packages=[pypi_simple.DistributionPackage.from_link(link, package) for link in page.links],
+        repository_version=page.repository_version,
+        last_serial=None,
+        versions=None,
+        tracks=page.tracks,
+        alternate_locations=page.alternate_locations,
+        status=page.status,
+        status_reason=page.status_reason,
+    )
+
+
 def read_page(package: str, page: pypi_simple.ProjectPage) -> ProjectPage:
     """Turn pypi-simple's *page* of *package* (normalized) into a value; odd files are counted."""
     files = [file for found in page.packages for file in _read_file(package, found)]
@@ -51,6 +108,8 @@ def read_page(package: str, page: pypi_simple.ProjectPage) -> ProjectPage:
         versions=tuple(_versions(page.versions or (), files)),
         serial=_serial(page.last_serial),
         left_out=len(page.packages) - len(files),
+        status=str(page.status or pypi_simple.ProjectStatus.ACTIVE),
+        status_reason=_line(page.status_reason or "") if page.status else "",
     )
 
 

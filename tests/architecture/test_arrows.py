@@ -34,6 +34,8 @@ OWNERS = {
     "psycopg2": {"database", "farm"},
     "yoyo": {"database"},
     "pypi_simple": {"pypi", "cli"},
+    "ijson": {"pypi"},
+    "defusedxml": {"pypi"},
     "chameleon": {"index"},
     "configargparse": {"cli"},
 }
