@@ -31,7 +31,7 @@ DELETE FROM site_jobs WHERE page = :page AND requested = :requested;
 UPDATE site_jobs SET not_before = now() + make_interval(secs => :calm) WHERE page = :page;
 
 -- name: package
-SELECT name, display_name, summary FROM packages WHERE package_id = :package_id;
+SELECT name, display_name, summary, status FROM packages WHERE package_id = :package_id;
 
 -- name: versions
 SELECT version_id, version, released, yanked, skip FROM versions
@@ -50,7 +50,7 @@ WHERE package_id = :package_id
 ORDER BY version_id, target_id, build_id DESC;
 
 -- name: published_packages
-SELECT name FROM packages WHERE EXISTS (
+SELECT name FROM packages WHERE status NOT IN ('quarantined', 'deleted') AND EXISTS (
     SELECT FROM versions JOIN files USING (version_id)
     WHERE versions.package_id = packages.package_id
 ) ORDER BY name;
@@ -69,7 +69,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT true AS waiting FROM queue WHERE queue.version_id = versions.version_id LIMIT 1
 ) AS queued ON true
-WHERE lane IS NOT NULL OR file_id IS NOT NULL
+WHERE (lane IS NOT NULL OR file_id IS NOT NULL) AND status NOT IN ('quarantined', 'deleted')
 GROUP BY package_id ORDER BY packages.name LIMIT :limit;
 
 -- name: describe_site

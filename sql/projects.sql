@@ -11,7 +11,7 @@ ORDER BY name ON CONFLICT DO NOTHING;
 -- name: hold
 -- Two writers of one package take turns from here on; all of them in one order.
 SELECT package_id, name, display_name, serial, status, status_reason, follow, followed, last_read,
-    changed
+    now() - changed AS quiet
 FROM packages WHERE name = ANY(:names) ORDER BY package_id FOR NO KEY UPDATE;
 
 -- name: known
@@ -108,6 +108,10 @@ SELECT DISTINCT package_id, :reason, now()
 FROM unnest(CAST(:package_ids AS integer[])) AS package_id ORDER BY package_id
 ON CONFLICT (package_id) DO UPDATE SET
     requested = EXCLUDED.requested, reason = EXCLUDED.reason, not_before = '-infinity';
+
+-- name: half_forgotten
+SELECT package_id FROM packages WHERE name = ANY(:names) AND status = 'deleted'
+    AND EXISTS (SELECT FROM versions WHERE versions.package_id = packages.package_id);
 
 -- name: doom_files
 INSERT INTO doomed_files (name, package, due)

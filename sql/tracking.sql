@@ -57,7 +57,12 @@ FROM tracking;
 UPDATE tracking SET serial = GREATEST(serial, :serial), has_journal = true;
 
 -- name: no_journal
-UPDATE tracking SET has_journal = false;
+-- Returns a row if that is news.
+UPDATE tracking SET has_journal = false WHERE has_journal RETURNING serial;
+
+-- name: read_sooner
+UPDATE packages SET next_read = now() + random() * make_interval(secs => :period)
+WHERE next_read > now() + make_interval(secs => :period);
 
 -- name: enter_polls
 -- Pages that were not read for long. They count as read for a while: the job says the rest.
@@ -80,6 +85,9 @@ SELECT count(*) FROM (SELECT FROM packages LIMIT :most) AS packages;
 UPDATE tracking SET comparing = now() + interval '1 hour'
 WHERE compared <= now() - make_interval(secs => :period) AND comparing <= now()
 RETURNING compared = '-infinity' AS is_first;
+
+-- name: give_up_comparison
+UPDATE tracking SET comparing = now() + make_interval(secs => :seconds);
 
 -- name: go_on_comparing
 UPDATE tracking SET comparing = now() + interval '1 hour';
@@ -129,12 +137,17 @@ SELECT count(*) FROM entered;
 UPDATE tracking SET compared = now(), comparing = '-infinity',
     unknown = :unknown, stale = :stale, absent = :absent;
 
--- name: begin_count
-UPDATE tracking SET counted = now() WHERE counted <= now() - make_interval(secs => :period)
-RETURNING counted;
+-- name: is_count_due
+SELECT counted <= now() - make_interval(secs => :period) FROM tracking;
 
--- name: forget_count
-UPDATE tracking SET counted = '-infinity';
+-- name: end_count
+UPDATE tracking SET counted = now();
+
+-- name: enter_unread
+INSERT INTO project_jobs (name, reason, popularity)
+SELECT name, :reason, popularity FROM packages
+WHERE name = ANY(:names) AND follow <> '' AND last_read IS NULL
+ORDER BY name ON CONFLICT DO NOTHING;
 
 -- name: enter_counted
 -- What becomes known by its popularity is followed for that.

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from piwheels.database.queue import CALM, request_site_page
 from piwheels.database.statements import statement
+from piwheels.model.projects import Status
 from piwheels.model.published import PublishedFile
 
 
@@ -63,7 +64,8 @@ class VersionRow:
 class Contents:
     """All that the database has of one package's pages. versions, files: newest first.
 
-    tags: of each file, by name. builds: the newest, by version_id and target_id.
+    tags: of each file, by name. builds: the newest, by version_id and target_id. status: of
+    the project on PyPI.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Contents:
     files: tuple[PublishedFile, ...]
     tags: dict[str, frozenset[str]]
     builds: dict[int, dict[int, NewestBuild]]
+    status: Status = Status.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ def contents(connection: Connection, package_id: int) -> Contents | None:
         files=tuple(sorted(map(_file, files), key=_newest_first, reverse=True)),
         tags={row["filename"]: frozenset(row["tags"]) for row in files},
         builds=builds,
+        status=Status(package.status),
     )
 
 

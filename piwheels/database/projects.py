@@ -6,7 +6,7 @@ also asks for the pages.
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -87,7 +87,7 @@ def known(connection: Connection, package_ids: Collection[int]) -> dict[int, Kno
 def apply(connection: Connection, updates: Sequence[Update]) -> set[int]:
     """Write down what became of packages that are held; return the ids of changed versions."""
     changed = _put_versions(connection, updates)
-    changed |= _want(connection, updates)
+    changed |= _want(connection, list(_unchanged(updates)))
     _update(connection, updates)
     _put_names(connection, updates)
     news = [each.project.package_id for each in updates if each.changes.versions]
@@ -95,6 +95,11 @@ def apply(connection: Connection, updates: Sequence[Update]) -> set[int]:
         queue.judge_siblings(connection, news)
         queue.offer(connection, news)
     return changed
+
+
+def want(connection: Connection, package_id: int, lanes: Mapping[str, int]) -> set[int]:
+    """Want versions that nobody wants yet; return the ids of those."""
+    return _want(connection, [(package_id, *each) for each in lanes.items()])
 
 
 def lease_ids(connection: Connection, package_ids: Collection[int]) -> list[int]:
@@ -122,6 +127,12 @@ def request_pages(connection: Connection, package_ids: Collection[int], reason: 
     connection.execute(statement("projects", "request_pages"), parameters)
     queue.request_site_page(connection, "simple")
     queue.request_site_page(connection, "home")
+
+
+def half_forgotten(connection: Connection, names: Iterable[str]) -> list[int]:
+    """Those of these packages that are deleted, but not forgotten yet."""
+    parameters = {"names": list(names)}
+    return list(connection.execute(statement("projects", "half_forgotten"), parameters).scalars())
 
 
 def forget(connection: Connection, package_ids: Collection[int], grace: float) -> None:
@@ -177,19 +188,23 @@ def _put_versions(connection: Connection, updates: Sequence[Update]) -> set[int]
     return set(connection.execute(statement("projects", "put_versions"), parameters).scalars())
 
 
-def _want(connection: Connection, updates: Sequence[Update]) -> set[int]:
-    """Versions that have not changed, but that somebody wants now."""
-    rows = [
-        (each.project.package_id, version, int(lane))
-        for each in updates
-        for changed in [{version.version for version in each.changes.versions}]
-        for version, lane in each.lanes.items()
-        if version not in changed
-    ]
-    if not rows:
+def _unchanged(updates: Sequence[Update]) -> Iterator[tuple[int, str, int]]:
+    """Versions that PyPI did not change, but that somebody wants now."""
+    for each in updates:
+        changed = {version.version for version in each.changes.versions}
+        for version, lane in each.lanes.items():
+            if version not in changed:
+                yield each.project.package_id, version, lane
+
+
+def _want(connection: Connection, wishes: Sequence[tuple[int, str, int]]) -> set[int]:
+    if not wishes:
         return set()
-    package_ids, versions, lanes = map(list, zip(*rows, strict=True))
-    parameters = {"package_ids": package_ids, "versions": versions, "lanes": lanes}
+    parameters = {
+        "package_ids": [package_id for package_id, _, _ in wishes],
+        "versions": [version for _, version, _ in wishes],
+        "lanes": [int(lane) for _, _, lane in wishes],
+    }
     return set(connection.execute(statement("projects", "want"), parameters).scalars())
 
 

@@ -66,9 +66,7 @@ def numbers(connection: Connection, sets: Iterable[frozenset[str]]) -> dict[froz
     return found
 
 
-def _find(
-    connection: Connection, sets: Iterable[frozenset[str]]
-) -> dict[frozenset[str], int]:
+def _find(connection: Connection, sets: Iterable[frozenset[str]]) -> dict[frozenset[str], int]:
     rows = json.dumps([{"tags": sorted(tags)} for tags in sets])
     found = connection.execute(statement("tag_sets", "find"), {"rows": rows})
     return {frozenset(row.tags): row.tag_set_id for row in found}

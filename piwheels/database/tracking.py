@@ -127,9 +127,10 @@ def advance(connection: Connection, serial: int) -> None:
     connection.execute(statement("tracking", "advance"), {"serial": serial})
 
 
-def note_no_journal(connection: Connection) -> None:
-    """There is no journal: pages are read again more often."""
-    connection.execute(statement("tracking", "no_journal"))
+def note_no_journal(connection: Connection, period: float) -> None:
+    """There is no journal: all pages are read again within *period* seconds."""
+    if connection.execute(statement("tracking", "no_journal")).one_or_none() is not None:
+        connection.execute(statement("tracking", "read_sooner"), {"period": period})
 
 
 # The list
@@ -168,6 +169,11 @@ def compare(
     return row.unknown, row.stale
 
 
+def give_up_comparison(connection: Connection, seconds: float) -> None:
+    """The list did not come to its end: not again for so long."""
+    connection.execute(statement("tracking", "give_up_comparison"), {"seconds": seconds})
+
+
 def end_comparison(connection: Connection, unknown: int, stale: int) -> int:
     """The list is at its end: known packages that it lacks become jobs. Returns how many."""
     absent = int(connection.execute(statement("tracking", "enter_absent")).scalar_one())
@@ -180,10 +186,21 @@ def end_comparison(connection: Connection, unknown: int, stale: int) -> int:
 # Popularity
 
 
-def begin_count(connection: Connection, period: float) -> bool:
+def is_count_due(connection: Connection, period: float) -> bool:
     """Whether popularity is to be read again, every *period* seconds."""
-    found = connection.execute(statement("tracking", "begin_count"), {"period": period})
-    return found.one_or_none() is not None
+    found = connection.execute(statement("tracking", "is_count_due"), {"period": period})
+    return bool(found.scalar_one())
+
+
+def end_count(connection: Connection) -> None:
+    """Popularity was read."""
+    connection.execute(statement("tracking", "end_count"))
+
+
+def enter_unread(connection: Connection, names: Iterable[str], reason: str) -> None:
+    """Have those of these packages read that are followed and were not read since."""
+    parameters = {"names": list(names), "reason": reason}
+    connection.execute(statement("tracking", "enter_unread"), parameters)
 
 
 def put_counts(
@@ -214,5 +231,3 @@ def follow_needed(connection: Connection, names: Iterable[str]) -> int:
     """Follow what listed packages need, as far as it is not followed yet."""
     parameters = {"names": sorted(names)}
     return connection.execute(statement("tracking", "enter_needed"), parameters).rowcount
-
-

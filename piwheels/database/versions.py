@@ -19,6 +19,7 @@ from piwheels.model.projects import Changes, ProjectPage, ProjectVersion
 
 SOON = timedelta(minutes=2)  # until a page is read again that may have been in a cache for long
 
+
 class UnknownPackage(PiwheelsError):
     """A package that nobody ever added. The asker's fault."""
 
@@ -101,9 +102,7 @@ def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[in
     project = projects.hold(connection, [page.package])[page.package]
     if page.serial is not None and page.serial < project.serial:
         return set()
-    seen = replace(
-        project, display_name=page.display_name, serial=page.serial or project.serial
-    )
+    seen = replace(project, display_name=page.display_name, serial=page.serial or project.serial)
     return projects.apply(connection, [Update(seen, changes, until_read=SOON, is_news=True)])
 
 

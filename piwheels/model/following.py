@@ -1,7 +1,7 @@
 """What of PyPI is followed, and the jobs of reading it."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from piwheels.model.projects import Status
@@ -45,7 +45,7 @@ class ProjectJob:
 @dataclass(frozen=True, slots=True)
 class Project:
     """A package as it is on record. followed: since when. last_read: its page, None: never
-    since it is followed. changed: when its page last had news.
+    since it is followed. quiet: for so long its page had no news.
     """
 
     package_id: int
@@ -57,4 +57,4 @@ class Project:
     follow: Follow = Follow.NOT
     followed: datetime | None = None
     last_read: datetime | None = None
-    changed: datetime | None = None
+    quiet: timedelta = timedelta(0)

@@ -54,6 +54,3 @@ CREATE TABLE doomed_files (  -- of deleted projects: no page names them, they le
     due timestamptz NOT NULL
 );
 CREATE INDEX doomed_files_due ON doomed_files (due);
-
-CREATE TRIGGER wake AFTER INSERT ON project_jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION wake();
