@@ -87,14 +87,21 @@ def _package(path: Path) -> str:
         return canonicalize_name(re.split(r"[-.]", path.name)[0])
 
 
-def _as_html(page: dict[str, Any]) -> str:
-    return "<!DOCTYPE html>\n" + "".join(map(_anchor, page["files"]))
+def as_html(page: dict[str, Any]) -> str:
+    """The page as HTML, as far as that goes."""
+    marker = page.get("project-status", {})
+    metas = "".join(
+        f'<meta name="pypi:{name}" content="{escape(marker[key])}">\n'
+        for key, name in (("status", "project-status"), ("reason", "project-status-reason"))
+        if key in marker
+    )
+    return "<!DOCTYPE html>\n" + metas + "".join(map(_anchor, page["files"]))
 
 
 def _anchor(file: dict[str, Any]) -> str:
     fragment = "".join(f"#{name}={digest}" for name, digest in file["hashes"].items())
     attributes = ""
-    if "requires-python" in file:
+    if file.get("requires-python"):
         attributes += f' data-requires-python="{escape(file["requires-python"])}"'
     if file.get("yanked", False) is not False:
         reason = "" if file["yanked"] is True else file["yanked"]
@@ -129,7 +136,7 @@ class _Handler(SimpleHTTPRequestHandler):
         elif self.index.speaks_json and JSON in self.headers.get("Accept", ""):
             self.answer(JSON, json.dumps(page))
         else:
-            self.answer(HTML, _as_html(page))
+            self.answer(HTML, as_html(page))
 
     def answer(self, content_type: str, text: str) -> None:
         body = text.encode()
