@@ -270,9 +270,9 @@ def _tracker(
         grace=options.grace,
     )
     url = options.pypi_xmlrpc or journal_url(options.pypi_simple)
-    with PyPI(options.pypi_simple, connections=options.pypi_readers + 1) as pypi:
-        with Journal(url) as journal:
-            Tracker(engine, pypi, journal, settings).serve(stop.is_set, beat)
+    pypi = PyPI(options.pypi_simple, connections=options.pypi_readers + 1)
+    with pypi, Journal(url) as journal:
+        Tracker(engine, pypi, journal, settings).serve(stop.is_set, beat)
 
 
 def _status(address: str, control: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
