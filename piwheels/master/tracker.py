@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 MOST_PROJECTS = 300  # in one transaction
 MOST_VERSIONS = 5_000  # or so
 AHEAD = 40  # jobs for each reader that are taken before it is done with others
+LINGER = 0.25  # seconds that what was read waits for more: a transaction costs what many cost
 LEASE = 120.0  # seconds a job is taken for: longer than a page takes with all repetitions
 AFTER_TROUBLE = 600.0  # seconds until a list that could not be read is asked for again
 PROGRESS_SECONDS = 60.0
@@ -83,7 +84,9 @@ class Tracker:
         self.jobs: Queue[ProjectJob] = Queue()
         self.outcomes: Queue[Outcome] = Queue()
         self.at_hand: list[Outcome] = []  # read, but not in the database yet
+        self.due = clock()  # when what is at hand is to be in the database
         self.out = 0  # jobs that are with the readers
+        self.taken: set[str] = set()  # names of jobs that are not done
         self.has_journal = True
         self.ended: list[BaseException] = []
         self.polled = self.told = clock()
@@ -116,8 +119,8 @@ class Tracker:
         """Take jobs, and bring the database in line with what was read; whether anything was."""
         self._enter_polls()
         self._take_jobs()
-        self._collect()
-        if self.at_hand:
+        is_full = self._collect()
+        if self.at_hand and (is_full or self.out == 0 or self.clock() >= self.due):
             self._agree()
             return True
         return False
@@ -130,28 +133,34 @@ class Tracker:
             return
         with transaction(self.engine) as connection:
             jobs = tracking.take(connection, most - self.out, LEASE, 2 * LONGEST_DELAY)
+        self.taken.update(job.name for job in jobs)
         for job in jobs:
             self.jobs.put(job)
         self.out += len(jobs)
 
-    def _collect(self) -> None:
-        """Take what was read, as much as one transaction should have."""
+    def _collect(self) -> bool:
+        """Take what was read; whether it is as much as one transaction should have."""
         versions = sum(map(_size, self.at_hand))
         while len(self.at_hand) < MOST_PROJECTS and versions < MOST_VERSIONS:
             try:
                 outcome = self.outcomes.get_nowait()
             except Empty:
-                return
-            self.out -= 1
-            self.at_hand.append(outcome)
+                return False
+            self._keep(outcome)
             versions += _size(outcome)
+        return True
+
+    def _keep(self, outcome: Outcome) -> None:
+        if not self.at_hand:
+            self.due = self.clock() + LINGER
+        self.out -= 1
+        self.at_hand.append(outcome)
 
     def _await_news(self) -> None:
         """Wait for a reader, or for a while."""
         with suppress(Empty):
-            outcome = self.outcomes.get(timeout=POLL if self.out == 0 else POLL / 10)
-            self.out -= 1
-            self.at_hand.append(outcome)
+            left = max(0.01, self.due - self.clock()) if self.at_hand else POLL
+            self._keep(self.outcomes.get(timeout=left))
 
     def _agree(self) -> None:
         terms = self._terms()
@@ -165,6 +174,7 @@ class Tracker:
                 self._agree_alone(terms, outcome)
         else:
             self._tell(agreed)
+        self.taken.difference_update(outcome.job.name for outcome in self.at_hand)
         self.at_hand = []
 
     def _agree_alone(self, terms: Terms, outcome: Outcome) -> None:
@@ -203,15 +213,8 @@ class Tracker:
 
     def _give_back(self) -> None:
         """Let the next process have at once what is not in the database yet."""
-        names = [outcome.job.name for outcome in self.at_hand]
-        with suppress(Empty):
-            while True:
-                names.append(self.jobs.get_nowait().name)
-        with suppress(Empty):
-            while True:
-                names.append(self.outcomes.get_nowait().job.name)
         with suppress(Unavailable, DBAPIError), transaction(self.engine) as connection:
-            tracking.give_back(connection, names)
+            tracking.give_back(connection, self.taken)
 
     # The other threads
 

@@ -114,7 +114,7 @@ COUNTS = {"zope-interface": 9, "six": 7}
         "six,7\nZope.Interface,9\n",
         'project,downloads\n"six","7"\nzope.interface,9,more\n\n',
         '[["six", 7], ["zope.interface", 9]]',
-        '{"rows": [{"project": "six", "download_count": 7}, {"name": "zope_interface", "count": 9}]}',
+        '{"rows": [{"project":"six","download_count":7}, {"name": "zope_interface","count":9}]}',
         '[{"package": "six", "downloads": 7}, {"package": "zope.interface", "downloads": 9}, null]',
         "six,7\nsix,3\nzope.interface,9\nno/name,5\nsix,many",
     ],
