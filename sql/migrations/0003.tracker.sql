@@ -2,13 +2,11 @@
 -- depends: 0002.queue
 
 ALTER TABLE packages
-    ADD COLUMN status text NOT NULL DEFAULT 'active' CHECK (
-        status IN ('active', 'archived', 'deprecated', 'quarantined', 'deleted')
-    ),  -- of the project on PyPI
+    ADD COLUMN status text NOT NULL DEFAULT 'active'  -- of the project on PyPI
+        CHECK (status IN ('active', 'archived', 'deprecated', 'quarantined', 'deleted')),
     ADD COLUMN status_reason text NOT NULL DEFAULT '',
-    ADD COLUMN follow text NOT NULL DEFAULT '' CHECK (
-        follow IN ('', 'listed', 'needed', 'popular', 'all')
-    ),  -- why its new versions are wanted; '': they are not
+    ADD COLUMN follow text NOT NULL DEFAULT ''  -- why its new versions are wanted; '': they are not
+        CHECK (follow IN ('', 'listed', 'needed', 'popular', 'all')),
     ADD COLUMN followed timestamptz,  -- since when; versions released before are backlog
     ADD COLUMN last_read timestamptz,  -- its page; NULL: not since it is followed
     ADD COLUMN next_read timestamptz NOT NULL DEFAULT '-infinity',  -- its page, come what may
