@@ -98,8 +98,14 @@ class Connection:
     def chunks(self, response: requests.Response, largest: int) -> Iterator[bytes]:
         """Yield the body of *response*, unpacked, as it comes.
 
-        largest: bytes. Raise Unavailable if there are more, or if it does not end.
+        largest: bytes. Raise Unavailable if there are more, if it does not end, or if nothing
+        would tell its end from a cut: half a page must not pass for a page.
         """
+        if not _has_an_end(response.headers):
+            raise Unavailable(
+                f"{response.url} does not say how long its answer is, which may be cut: "
+                "try again later, or let its server say Content-Length"
+            )
         deadline = time.monotonic() + self.patience
         read = 0
         try:
@@ -114,6 +120,11 @@ class Connection:
                 yield chunk
         except (HTTPError, OSError) as error:
             raise _unreachable(response.url, error) from error
+
+
+def _has_an_end(headers: Mapping[str, str]) -> bool:
+    is_chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()
+    return is_chunked or headers.get("Content-Length", "").isdecimal()
 
 
 def status_line(response: requests.Response) -> str:

@@ -13,7 +13,7 @@ from piwheels.model.names import is_name
 JSON = "application/vnd.pypi.simple.v1+json"
 HTML = ("application/vnd.pypi.simple.v1+html", "text/html")
 LARGEST_SERIAL = 2**63 - 1  # the database's limit
-LONGEST_ENTRY = 1_000_000  # bytes between the end of one project and the end of the next
+LONGEST_ENTRY = 200_000  # bytes between the end of one project and the end of the next
 
 logger = logging.getLogger(__name__)
 
@@ -61,35 +61,57 @@ class _Body:
 
 
 def _json_entries(body: _Body) -> Iterator[tuple[object, int | None]]:
-    """From events, never from whole values: a stranger chose how large and deep those are."""
-    is_list = False
-    name: object = None
-    serial: object = None
-    for prefix, event, value in _events(body):
-        match prefix, event:
-            case "projects.item.name", _:
+    """From events, never from whole values: a stranger chose how large and deep those are.
+
+    Depths: 1, the page; 2, its list of projects; 3, one of them.
+    """
+    depth = 0
+    top = key = None
+    is_list = is_entry = was_list = False
+    name = serial = None
+    for event, value in _events(body):
+        match event:
+            case "map_key" if depth == 1:
+                top = value
+            case "map_key":
+                key = value
+            case "start_map" | "start_array":
+                depth += 1
+                if depth == 2:
+                    is_list = top == "projects" and event == "start_array"
+                    was_list = was_list or is_list
+                elif depth == 3:
+                    is_entry = is_list and event == "start_map"
+                    name = serial = None
+            case "end_map" | "end_array":
+                if depth == 3 and is_entry:
+                    yield name, _serial(serial)
+                depth -= 1
+            case _ if depth == 3 and key == "name":
                 name = value
-            case "projects.item._last-serial", _:
+            case _ if depth == 3 and key == "_last-serial":
                 serial = value
-            case "projects.item", "end_map":
-                yield name, _serial(serial)
-                name = serial = None
-            case "projects", "start_array":
-                is_list = True
-    if not is_list:
+    if not was_list:
         raise ValueError("it lists no projects")  # or all of them would seem to be gone
 
 
-def _events(body: _Body) -> Iterator[tuple[str, str, object]]:
+def _events(body: _Body) -> Iterator[tuple[str, object]]:
+    """Without paths, which take the square of the depth; see ijson.basic_parse.
+
+    Numbers are those of C: at digits without end the fast parser crashes the process.
+    """
     try:
-        yield from ijson.parse(body)
+        yield from ijson.basic_parse(body, use_float=True)
     except ijson.JSONError as error:
         raise ValueError(str(error)) from error
 
 
 def _html_entries(body: _Body, charset: str) -> Iterator[tuple[object, None]]:
     """Raise ValueError if there is no link at all: any page of HTML would do."""
-    decoder = codecs.getincrementaldecoder(charset)("replace")
+    try:
+        decoder = codecs.getincrementaldecoder(charset)("replace")
+    except LookupError as error:
+        raise ValueError(f"the character set is {charset[:100]}") from error
     is_empty = True
     texts = (decoder.decode(chunk) for chunk in iter(body.read, b""))
     for link in parse_links_stream(texts):

@@ -174,6 +174,30 @@ def test_a_server_that_wants_to_be_left_alone_is(index, ask):
     assert len(index.asked) == 1
 
 
+@pytest.mark.parametrize("is_json", [True, False])
+def test_the_status_of_a_project_is_known_with_its_reason(index, ask, is_json):
+    index.speaks_json = is_json
+    index.put("six-1.0.tar.gz")
+    index.projects["six"] = {"project-status": {"status": "archived", "reason": "a <b>\n c"}}
+    assert (ask("six").status, ask("six").status_reason) == ("archived", "a <b> c")
+
+
+@pytest.mark.parametrize("is_json", [True, False])
+@pytest.mark.parametrize("marker", [{}, {"status": "hibernating", "reason": "cold"}])
+def test_a_project_without_a_known_status_is_active(index, ask, marker, is_json):
+    index.speaks_json = is_json
+    index.put("six-1.0.tar.gz")
+    index.projects["six"] = {"project-status": marker}
+    assert (ask("six").status, ask("six").status_reason) == ("active", "")
+    assert only(ask("six")).version == "1.0"
+
+
+@pytest.mark.parametrize("marker", [None, "archived", ["archived"], {"status": ["archived"]}])
+def test_a_status_of_another_shape_is_none(index, ask, marker):
+    index.projects["six"] = {"project-status": marker}
+    assert ask("six").status == "active"
+
+
 def test_a_page_that_is_nonsense_is_said_to_be(index, ask):
     index.projects["six"] = {"files": "none"}
     with pytest.raises(Unavailable, match=r"cannot be read .*: check that the address"):
