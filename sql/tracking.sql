@@ -182,10 +182,11 @@ SELECT version_id FROM news JOIN versions USING (package_id) JOIN queue USING (v
 GROUP BY version_id;
 
 -- name: enter_needed
--- What builds of listed packages lacked, and what those depend on.
+-- What builds of followed packages lacked. They get another chance when it is there.
 INSERT INTO packages (name, display_name, follow, followed, policy)
-SELECT DISTINCT name, name, 'needed', now(), 'missing'
-FROM unnest(CAST(:names AS text[])) AS name ORDER BY name
-ON CONFLICT (name) DO UPDATE SET follow = 'needed', followed = now(), last_read = NULL,
-    next_read = '-infinity'
-WHERE packages.follow = '';
+SELECT DISTINCT needs, needs, 'needed', now(), 'missing'
+FROM builds JOIN versions USING (version_id) JOIN packages USING (package_id)
+WHERE needs <> '' AND follow IN ('listed', 'needed') ORDER BY needs
+ON CONFLICT (name) DO UPDATE SET follow = 'needed', followed = now(), last_read = NULL
+WHERE packages.follow = ''
+RETURNING name;

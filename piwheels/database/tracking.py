@@ -227,7 +227,6 @@ def keep_popular(connection: Connection, names: Collection[str]) -> None:
     connection.execute(statement("tracking", "unfollow_popular"), {"names": list(names)})
 
 
-def follow_needed(connection: Connection, names: Iterable[str]) -> int:
-    """Follow what listed packages need, as far as it is not followed yet."""
-    parameters = {"names": sorted(names)}
-    return connection.execute(statement("tracking", "enter_needed"), parameters).rowcount
+def follow_needed(connection: Connection) -> list[str]:
+    """Follow what builds of followed packages lacked; return what is so from now on."""
+    return list(connection.execute(statement("tracking", "enter_needed")).scalars())

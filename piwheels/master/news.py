@@ -90,6 +90,15 @@ def compare_list(
     return True
 
 
+def follow_needed(engine: Engine) -> list[str]:
+    """Follow what builds of followed packages lacked, from now on; return what that is."""
+    with transaction(engine) as connection:
+        needed = tracking.follow_needed(connection)
+        if needed:
+            tracking.enter_unread(connection, needed, "needed")
+    return needed
+
+
 def _parts(projects: Iterable[tuple[str, int | None]]) -> Iterator[dict[str, int | None]]:
     """The list in pieces, by normalized name; names that are none are left out."""
     rest = iter(projects)

@@ -269,6 +269,8 @@ class Tracker:
             pause = POLL
             try:
                 self._count()
+                if self.settings.mode.needed:
+                    news.follow_needed(self.engine)
                 if news.is_journal_begun(self.engine):
                     pause = 10 * POLL
                     news.compare_list(

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from piwheels.database import projects, tracking
 from piwheels.database.connection import transaction
+from piwheels.master import news
+from piwheels.model.following import Mode
 from piwheels.model.queue import State
 from tests.database.farm_in_a_database import Farm
 from tests.database.followed_pypi import LISTED, Follower
@@ -173,6 +175,19 @@ def test_what_was_built_once_is_known_but_its_new_versions_are_not_wanted(follow
     happens(SIX.release("six", "1.1", NEWER))
     assert versions(follower) == ["six 1.0", "six 1.1"]
     assert lanes(follower) == [None, None]
+
+
+def test_what_a_build_of_a_listed_package_lacked_is_followed(follower, pypi):
+    follower.mode = Mode(needed=True)
+    pypi.catalogue = SIX.release("a", "1", File("a-1.tar.gz", b"a", None))
+    follower.add("six")
+    follower.farm.claim(9)
+    follower.farm.end(9, 0, "build dependency unavailable", needs="a")
+    assert news.follow_needed(follower.engine) == ["a"]
+    assert news.follow_needed(follower.engine) == []
+    follower.settle()
+    assert versions(follower) == ["a 1", "six 1.0"]
+    assert None not in lanes(follower)
 
 
 # Changes
