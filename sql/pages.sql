@@ -37,7 +37,7 @@ DELETE FROM site_jobs WHERE page = :page AND requested = :requested;
 UPDATE site_jobs SET not_before = now() + make_interval(secs => :calm) WHERE page = :page;
 
 -- name: package
-SELECT name, display_name, summary FROM packages WHERE package_id = :package_id;
+SELECT name, display_name, summary, status FROM packages WHERE package_id = :package_id;
 
 -- name: versions
 SELECT version_id, version, released, yanked, skip FROM versions
@@ -77,7 +77,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT true AS waiting FROM queue WHERE queue.version_id = versions.version_id LIMIT 1
 ) AS queued ON true
-WHERE lane IS NOT NULL OR file_id IS NOT NULL
+WHERE (lane IS NOT NULL OR file_id IS NOT NULL) AND status NOT IN ('quarantined', 'deleted')
 GROUP BY package_id ORDER BY packages.name LIMIT :limit;
 
 -- name: describe_site

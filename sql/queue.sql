@@ -17,7 +17,9 @@ FROM queue WHERE version_id = ANY(:version_ids);
 
 -- name: facts
 SELECT version_id, popularity, released, lane,
-    CASE WHEN packages.skip <> '' THEN packages.skip ELSE versions.skip END AS skip,
+    CASE WHEN status = 'deleted' THEN 'deleted from PyPI'
+        WHEN status = 'quarantined' THEN 'in quarantine on PyPI'
+        WHEN packages.skip <> '' THEN packages.skip ELSE versions.skip END AS skip,
     yanked, prereleases, keep, policy, requires_python, pypi_tag_set_id,
     sdist_name <> '' AND sdist_sha256 <> '' AS has_sdist,
     CASE WHEN prereleases <> 'build' THEN version END AS version,
@@ -117,7 +119,7 @@ SELECT DISTINCT version_id FROM builds JOIN offered ON needs = name AND needs <>
 -- Where only the newest versions of a package are built, a newer one pushes an old one out.
 INSERT INTO rejudge
 SELECT version_id, version_id FROM versions JOIN packages USING (package_id)
-WHERE package_id = :package_id AND keep IS NOT NULL AND lane IS NOT NULL
+WHERE package_id = ANY(:package_ids) AND keep IS NOT NULL AND lane IS NOT NULL
 ON CONFLICT DO NOTHING;
 
 -- name: forget_ranges

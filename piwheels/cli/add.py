@@ -33,6 +33,9 @@ def _parser() -> Parser:
     parser.add_argument(
         "-a", "--alias", metavar="NAME", action="append", help="another name that leads to it"
     )
+    parser.add_argument(
+        "--once", action="store_true", help="build one version, and do not follow new ones"
+    )
     _add_rules(parser)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, only")
     add_yes(parser)
@@ -89,6 +92,7 @@ def read_request(options: argparse.Namespace) -> Add:
         aliases=tuple(options.alias or ()),
         rules=Rules(options.prereleases or "", options.keep, options.policy or "", options.network),
         is_dry_run=options.dry_run,
+        is_once=options.once,
     )
 
 

@@ -103,7 +103,7 @@ def _main() -> int:
     options.quiet = not options.verbose
     set_up_logging(options, "farm")
     screen = Screen(highlight=False)
-    requests = list(_requests(options.requirements))
+    requests = list(_requests(options.requirements, is_once=options.exit))
     slaves = _slaves(options.python or [sys.executable])
     layout = Layout(Path(options.data).expanduser().absolute(), runtime_directory())
     with web.listen(HOST, options.port) as listener:
@@ -113,9 +113,10 @@ def _main() -> int:
         return _run(options, layout, slaves, requests, listener, screen)
 
 
-def _requests(requirements: Iterable[str]) -> Iterator[tuple[str, Add]]:
+def _requests(requirements: Iterable[str], is_once: bool) -> Iterator[tuple[str, Add]]:
+    """A farm that is to leave when all is built follows nothing: it would never be done."""
     for requirement in requirements:
-        yield requirement, Add(*read_requirement(requirement))
+        yield requirement, Add(*read_requirement(requirement), is_once=is_once)
 
 
 def _slaves(pythons: Sequence[str]) -> list[Slave]:

@@ -34,14 +34,18 @@ from piwheels.master.keeper import Keeper
 from piwheels.master.publisher import Publisher
 from piwheels.master.receiver import Receiver
 from piwheels.master.status import Status
+from piwheels.master.tracker import Settings as TrackerSettings
+from piwheels.master.tracker import Tracker
 from piwheels.master.turn import Settings
 from piwheels.model.builds import Limits
 from piwheels.model.errors import BadConfiguration
+from piwheels.model.following import Mode
 from piwheels.processes.child import Child
 from piwheels.processes.heart import Heart
 from piwheels.processes.supervisor import Event, Supervisor
 from piwheels.processes.systemd import READY, Systemd, status
-from piwheels.pypi.client import PyPI
+from piwheels.pypi import Journal, PyPI, journal_url
+from piwheels.rules.following import BadMode, read_mode
 from piwheels.rules.slave_session import Timing
 
 log = logging.getLogger(__name__)
@@ -93,6 +97,7 @@ def parser() -> Parser:
     options.add_argument(
         "--pypi-simple", metavar="URL", default=PYPI_SIMPLE_ENDPOINT, help="PyPI's simple index"
     )
+    _add_following(options)
     options.add_argument("--site-name", metavar="TEXT", default="Wheel farm", help="for pages")
     options.add_argument(
         "--site-url", metavar="URL", default="", help="where users find the web tree"
@@ -141,6 +146,46 @@ def parser() -> Parser:
     return options
 
 
+def _add_following(options: Parser) -> None:
+    """What of PyPI is followed, and how often it is asked."""
+    options.add_argument(
+        "--pypi-xmlrpc", metavar="URL", default="", help="PyPI's journal, if not beside its index"
+    )
+    options.add_argument(
+        "--follow",
+        type=_mode,
+        default="listed",
+        metavar="WHAT",
+        help="whose new versions are built: all, listed (what was added), listed+dependencies, "
+        "top:N (the N most popular as well)",
+    )
+    options.add_argument(
+        "--popularity", metavar="SOURCE", default="", help="file or URL of download counts"
+    )
+    options.add_argument(
+        "--pypi-readers", type=int, default=4, metavar="N", help="pages asked for at once"
+    )
+    times = {
+        "journal-pause": (5.0, "between two looks into PyPI's journal"),
+        "reread": (30 * 86_400.0, "after which each page is read again, journal or not"),
+        "poll": (3_600.0, "after which each page is read again where there is no journal"),
+        "poll-pause": (1.0, "between two pages that are read again"),
+        "compare": (86_400.0, "between two comparisons with PyPI's list, or counts of downloads"),
+        "grace": (86_400.0, "for which files of projects that PyPI deleted stay on disk"),
+    }
+    for name, (seconds, what) in times.items():
+        options.add_argument(
+            f"--{name}", type=duration, default=seconds, metavar="DURATION", help=what
+        )
+
+
+def _mode(text: str) -> Mode:
+    try:
+        return read_mode(text)
+    except BadMode as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def services(options: argparse.Namespace) -> dict[str, Service]:
     """Every service by its name, each to be called in its own process."""
     output = Path(options.output_path).expanduser()
@@ -152,6 +197,7 @@ def services(options: argparse.Namespace) -> dict[str, Service]:
             stop.is_set, beat
         ),
         "admin": partial(_admin, queue_address(options, "import"), options.pypi_simple),
+        "tracker": partial(_tracker, options),
         "status": partial(
             _status, queue_address(options, "status"), queue_address(options, "control")
         ),
@@ -208,6 +254,26 @@ def _publisher(output: Path, site: Site, engine: Engine, stop: threading.Event, 
 def _admin(address: str, pypi: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:
     with PyPI(pypi) as client:
         Admin(engine, client, address).serve(stop.is_set, beat)
+
+
+def _tracker(
+    options: argparse.Namespace, engine: Engine, stop: threading.Event, beat: Beat
+) -> None:
+    settings = TrackerSettings(
+        mode=options.follow,
+        readers=options.pypi_readers,
+        journal=options.journal_pause,
+        reread=options.reread,
+        poll=options.poll,
+        poll_pause=options.poll_pause,
+        compare=options.compare,
+        popularity=options.popularity,
+        grace=options.grace,
+    )
+    url = options.pypi_xmlrpc or journal_url(options.pypi_simple)
+    pypi = PyPI(options.pypi_simple, connections=options.pypi_readers + 1)
+    with pypi, Journal(url) as journal:
+        Tracker(engine, pypi, journal, settings).serve(stop.is_set, beat)
 
 
 def _status(address: str, control: str, engine: Engine, stop: threading.Event, beat: Beat) -> None:

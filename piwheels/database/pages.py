@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 from sqlalchemy import Connection
 
 from piwheels.database.statements import statement
+from piwheels.model.projects import Status
 from piwheels.model.published import PublishedFile
 
 CALM = 2.0  # seconds between two writings of a page of the whole site
@@ -64,7 +65,8 @@ class VersionRow:
 class Contents:
     """All that the database has of one package's pages. versions, files: newest first.
 
-    tags: of each file, by name. builds: the newest, by version_id and target_id.
+    tags: of each file, by name. builds: the newest, by version_id and target_id. status: of
+    the project on PyPI.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Contents:
     files: tuple[PublishedFile, ...]
     tags: dict[str, frozenset[str]]
     builds: dict[int, dict[int, NewestBuild]]
+    status: Status = Status.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +167,7 @@ def contents(connection: Connection, package_id: int) -> Contents | None:
         files=tuple(sorted(map(_file, files), key=_newest_first, reverse=True)),
         tags={row["filename"]: frozenset(row["tags"]) for row in files},
         builds=builds,
+        status=Status(package.status),
     )
 
 

@@ -131,9 +131,10 @@ def judge_again(connection: Connection, version_ids: Iterable[int]) -> None:
     connection.execute(statement("queue", "judge_again"), parameters)
 
 
-def judge_siblings(connection: Connection, package_id: int) -> None:
-    """Have a package's versions judged again if which of them are built depends on the others."""
-    connection.execute(statement("queue", "judge_siblings"), {"package_id": package_id})
+def judge_siblings(connection: Connection, package_ids: Iterable[int]) -> None:
+    """Have packages' versions judged again if which of them are built depends on the others."""
+    parameters = {"package_ids": list(package_ids)}
+    connection.execute(statement("queue", "judge_siblings"), parameters)
 
 
 def offer(connection: Connection, package_ids: Iterable[int]) -> None:

@@ -14,6 +14,7 @@ class TagSets:
 
     def __init__(self) -> None:
         self.known: dict[int, frozenset[str]] = {}
+        self.numbers: dict[frozenset[str], int] = {}
 
     def load(self, connection: Connection, tag_set_ids: Iterable[int]) -> None:
         """Make these sets known."""
@@ -47,3 +48,25 @@ def number(connection: Connection, tags: Iterable[str]) -> int:
     put(connection, [ordered])
     found = connection.execute(statement("tag_sets", "id"), {"tags": ordered})
     return int(found.scalar_one())
+
+
+def numbers(connection: Connection, sets: Iterable[frozenset[str]]) -> dict[frozenset[str], int]:
+    """The numbers of these sets, entered if they are new; the empty set has none.
+
+    To be called once in a transaction: what that enters is remembered when it is found later.
+    """
+    cache = known(connection).numbers
+    wanted = {tags for tags in sets if tags}
+    if unknown := wanted - cache.keys():
+        cache.update(_find(connection, unknown))
+    found = {tags: cache[tags] for tags in wanted if tags in cache}
+    if new := wanted - found.keys():
+        put(connection, map(sorted, new))
+        found.update(_find(connection, new))
+    return found
+
+
+def _find(connection: Connection, sets: Iterable[frozenset[str]]) -> dict[frozenset[str], int]:
+    rows = json.dumps([{"tags": sorted(tags)} for tags in sets])
+    found = connection.execute(statement("tag_sets", "find"), {"rows": rows})
+    return {frozenset(row.tags): row.tag_set_id for row in found}

@@ -4,19 +4,20 @@ Whoever changes a version here calls master.queue.refresh with its id, at the en
 transaction; that also asks for the package's pages.
 """
 
-import json
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
-from piwheels.database import queue, tag_sets
+from piwheels.database import projects
 from piwheels.database.package_rules import wanted_versions
+from piwheels.database.projects import Update
 from piwheels.database.statements import statement
-from piwheels.model.builds import Sdist
 from piwheels.model.errors import PiwheelsError
 from piwheels.model.projects import Changes, ProjectPage, ProjectVersion
+
+SOON = timedelta(minutes=2)  # until a page is read again that may have been in a cache for long
 
 
 class UnknownPackage(PiwheelsError):
@@ -74,8 +75,11 @@ def get_version(connection: Connection, package: str, version: str) -> Version:
 
 def known(connection: Connection, package: str) -> dict[str, ProjectVersion]:
     """What is known of *package* (normalized), by version; empty if it is not known at all."""
-    rows = connection.execute(statement("versions", "known"), {"name": package})
-    return {row.version: _version(row) for row in rows}
+    held = projects.hold(connection, [package])
+    if package not in held:
+        return {}
+    package_id = held[package].package_id
+    return projects.known(connection, [package_id])[package_id].versions
 
 
 def enter(connection: Connection, page: ProjectPage) -> bool:
@@ -83,9 +87,8 @@ def enter(connection: Connection, page: ProjectPage) -> bool:
 
     To be called before ``known``: two writers of one package then see each other's work.
     """
-    parameters = {"name": page.package, "display_name": page.display_name}
-    is_new = connection.execute(statement("versions", "add_package"), parameters).rowcount == 1
-    connection.execute(statement("versions", "package"), {"name": page.package})
+    is_new = projects.enter(connection, [page]) == 1
+    projects.hold(connection, [page.package])
     return is_new
 
 
@@ -93,22 +96,14 @@ def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[in
     """Write down *page*, which differs from what is known by *changes*.
 
     Return the ids of the versions that this changed; doing it again changes none. A page
-    older than the one on record changes nothing.
+    older than the one on record changes nothing. It is read again soon.
     """
     enter(connection, page)
-    package_id = connection.execute(
-        statement("versions", "update_package"),
-        {"name": page.package, "display_name": page.display_name, "serial": page.serial},
-    ).scalar_one_or_none()
-    if package_id is None:
+    project = projects.hold(connection, [page.package])[page.package]
+    if page.serial is not None and page.serial < project.serial:
         return set()
-    names = {"package_id": package_id, "names": [page.package, page.display_name]}
-    connection.execute(statement("versions", "put_names"), names)
-    changed = _put_versions(connection, package_id, changes.versions)
-    if changed:
-        queue.judge_siblings(connection, package_id)
-        queue.offer(connection, [package_id])
-    return changed
+    seen = replace(project, display_name=page.display_name, serial=page.serial or project.serial)
+    return projects.apply(connection, [Update(seen, changes, until_read=SOON, is_news=True)])
 
 
 def want(connection: Connection, package: str, version: str, lane: int) -> int:
@@ -167,41 +162,3 @@ def request_page(connection: Connection, package_id: int, reason: str) -> None:
     """Ask the publisher for the pages of one package."""
     parameters = {"package_id": package_id, "reason": reason}
     connection.execute(statement("versions", "request_page"), parameters)
-
-
-def _put_versions(
-    connection: Connection, package_id: int, versions: Iterable[ProjectVersion]
-) -> set[int]:
-    rows = [_row(version) for version in versions]
-    if not rows:
-        return set()
-    parameters = {"package_id": package_id, "versions": json.dumps(rows)}
-    tag_sets.put(connection, (row["tags"] for row in rows))
-    return set(connection.execute(statement("versions", "put_versions"), parameters).scalars())
-
-
-def _row(version: ProjectVersion) -> dict[str, Any]:
-    sdist = version.sdist or Sdist("", "", "", None)
-    return {
-        "version": version.version,
-        "released": version.released and version.released.isoformat(),
-        "requires_python": version.requires_python,
-        "yanked": version.yanked,
-        "sdist_name": sdist.filename,
-        "sdist_url": sdist.url,
-        "sdist_sha256": sdist.sha256,
-        "sdist_size": sdist.size,
-        "tags": sorted(version.tags),  # equal sets are stored once only if they look equal
-    }
-
-
-def _version(row: Row[Any]) -> ProjectVersion:
-    sdist = Sdist(row.sdist_name, row.sdist_url, row.sdist_sha256, row.sdist_size)
-    return ProjectVersion(
-        version=row.version,
-        released=row.released,
-        requires_python=row.requires_python,
-        yanked=row.yanked,
-        sdist=sdist if row.sdist_name else None,
-        tags=frozenset(row.tags),
-    )

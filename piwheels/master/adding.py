@@ -4,12 +4,13 @@ from dataclasses import asdict
 
 from sqlalchemy import Connection
 
-from piwheels.database import package_rules, versions
+from piwheels.database import package_rules, projects, versions
 from piwheels.master.judging import bring_in_line
 from piwheels.master.queue import standing
 from piwheels.model.projects import ProjectPage, ProjectVersion
 from piwheels.model.queue import Lane, State
 from piwheels.protocol.admin import Add, Added
+from piwheels.rules.following import lane_of
 from piwheels.rules.project_diff import admitted, choose, diff, suits_any
 
 LONGEST_LINE = 1_000  # characters: protocol.fields.Line
@@ -68,6 +69,8 @@ class Adding:
         known = versions.get_version(self.connection, self.page.package, chosen.version)
         if self.request.skip is not None and self.request.specifier:
             self._skip_version(known, self.request.skip)
+        if not (self.request.skip or self.request.specifier or self.request.is_once):
+            self._follow()
         if not self.request.skip and (known.lane is None or known.lane > Lane.MANUAL):
             versions.want(self.connection, self.page.package, chosen.version, Lane.MANUAL)
             self._note({known.version_id})
@@ -75,6 +78,20 @@ class Adding:
             versions.ask_again(self.connection, known.version_id)
             self._note({known.version_id})
         return chosen.version
+
+    def _follow(self) -> None:
+        """From now on all versions are wanted, those there are in the backlog."""
+        since = projects.follow(self.connection, self.package_id, self.request.rules.policy)
+        if since is None:
+            return
+        self.is_news = True
+        unwanted = projects.known(self.connection, [self.package_id])[self.package_id].unwanted
+        lanes = {
+            version.version: lane_of(version, since, is_news=False)
+            for version in self.page.versions
+            if version.version in unwanted
+        }
+        self._note(projects.want(self.connection, self.package_id, lanes))
 
     def _has_failed(self, version_id: int) -> bool:
         """Whether some target gave up on it, or tries again only later."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from piwheels.database import pages
+from piwheels.database import pages, projects
 from piwheels.database.connection import transaction
 from piwheels.database.pages import PageJob
 from piwheels.index.pages import Home, PackageCounts, Site
@@ -19,9 +19,11 @@ from piwheels.index.writer import WebTree
 from piwheels.master.service import on_wake_up
 from piwheels.master.standings import project
 from piwheels.model.errors import Unavailable
+from piwheels.rules.following import is_shown
 
 log = logging.getLogger(__name__)
 
+FILES = 100  # that are removed in one transaction
 LISTED = 1_000  # packages on the home page
 LONGEST_DELAY = 3_600.0  # seconds until a package that cannot be written is tried again
 
@@ -43,7 +45,7 @@ class Publisher:
             if not is_described:
                 self.describe_site()
                 is_described = True
-            return self.write_package() or self.write_site_page()
+            return self.write_package() or self.write_site_page() or self.remove_files()
 
         on_wake_up(self.engine, ["page_jobs", "site_jobs"], work, is_stopping, beat)
 
@@ -85,10 +87,21 @@ class Publisher:
             pages.site_done(connection, job)
         return True
 
+    def remove_files(self) -> bool:
+        """Remove files that no page has named for long enough; False if there are none."""
+        with transaction(self.engine) as connection:
+            found = projects.due_files(connection, FILES)
+            for package, name in found:
+                self.tree.remove_files(package, [name])
+        return bool(found)
+
     def _write(self, connection: Connection, job: PageJob) -> bool:
         """Whether the package has a simple page now."""
         contents = pages.contents(connection, job.package_id)
         if contents is None:
+            return False
+        if not is_shown(contents.status):
+            self.tree.remove_project(contents.name)
             return False
         missing = self.tree.write_project(project(connection, contents))
         if missing:

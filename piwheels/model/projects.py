@@ -2,8 +2,22 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from piwheels.model.builds import Sdist
+
+
+class Status(StrEnum):
+    """What PyPI says of a project as a whole (PEP 792); deleted: that there is none any more."""
+
+    ACTIVE = "active"
+    ARCHIVED = "archived"
+    DEPRECATED = "deprecated"
+    QUARANTINED = "quarantined"
+    DELETED = "deleted"
+
+
+WITHDRAWN = frozenset({Status.QUARANTINED, Status.DELETED})  # neither built nor shown
 
 
 @dataclass(frozen=True, slots=True)

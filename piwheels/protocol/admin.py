@@ -54,7 +54,8 @@ class Add:
 
     skip: None leaves it as it is, "" unskips and builds, any other text is the reason to
     skip: the package if there is no specifier, else the version. description: "" leaves it
-    as it is. is_dry_run: say what would be done, and do nothing.
+    as it is. A package without a specifier is followed from now on, and all its versions are
+    built in time; is_once: it is not. is_dry_run: say what would be done, and do nothing.
     """
 
     package: PackageName
@@ -64,6 +65,7 @@ class Add:
     aliases: Annotated[tuple[Alias, ...], Length(max=100)] = ()
     rules: Rules = field(default_factory=Rules)
     is_dry_run: bool = False
+    is_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Self
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
 from urllib3.exceptions import HTTPError, InvalidHeader
 from urllib3.util import Retry
 
@@ -57,6 +60,9 @@ class Connection:
         adapter = HTTPAdapter(pool_maxsize=connections, max_retries=_politely(pause))
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
+        environment = self.session.merge_environment_settings("", {}, None, None, None)
+        self.session.verify = environment["verify"]
+        self.session.trust_env = False  # else all of it is looked up for each request
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +88,13 @@ class Connection:
         method = "GET" if content is None else "POST"
         try:
             response = self.session.request(
-                method, url, headers=headers, data=content, timeout=self.timeouts, stream=True
+                method,
+                url,
+                headers=headers,
+                data=content,
+                timeout=self.timeouts,
+                proxies=_proxies(urljoin(url, "/")),
+                stream=True,
             )
         except (requests.RequestException, HTTPError, ValueError) as error:
             raise _unreachable(url, error) from error
@@ -120,6 +132,12 @@ class Connection:
                 yield chunk
         except (HTTPError, OSError) as error:
             raise _unreachable(response.url, error) from error
+
+
+@lru_cache(16)
+def _proxies(origin: str) -> dict[str, str]:
+    """Those of the environment for that server."""
+    return dict(get_environ_proxies(origin))
 
 
 def _has_an_end(headers: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ import time
 import pytest
 from sqlalchemy import text
 
-from piwheels.database import pages
+from piwheels.database import pages, projects
 from piwheels.database.connection import transaction
 from piwheels.index.pages import Site
 from piwheels.master.publisher import Publisher
@@ -127,3 +127,52 @@ def test_a_farm_that_moves_has_all_its_pages_written_again(world, publisher, tmp
     assert (
         "http://moved.example/project/p0/" in (tmp_path / "www/project/p0/index.html").read_text()
     )
+
+
+def published(world, publisher):
+    """The folder of a package with a wheel on disk and a page that names it."""
+    world.add_package()
+    world.claim(9)
+    world.end(9, 0)
+    world.change("UPDATE files SET name = 'p0-1.0-py3-none-any.whl'")
+    folder = publisher.tree.package_folder("p0")
+    folder.mkdir(parents=True)
+    (folder / "p0-1.0-py3-none-any.whl").write_bytes(b"a wheel")
+    publisher.write_package()
+    assert (folder / "index.html").exists()
+    return folder
+
+
+@pytest.mark.parametrize("status", ["quarantined", "deleted"])
+def test_what_pypi_withdraws_has_no_page_any_more(world, publisher, status):
+    folder = published(world, publisher)
+    world.change(f"UPDATE packages SET status = '{status}'")
+    with transaction(world.engine) as connection:
+        package_id = connection.execute(text("SELECT package_id FROM packages")).scalar_one()
+        projects.request_pages(connection, [package_id], "status on PyPI")
+        assert pages.overview(connection, 9) == []
+    publisher.write_package()
+    with transaction(world.engine) as connection:
+        assert pages.listed_packages(connection) == []
+    assert [path.name for path in folder.iterdir()] == ["p0-1.0-py3-none-any.whl"]
+    assert not (publisher.tree.project_folder("p0") / "index.html").exists()
+
+
+def test_files_of_deleted_projects_leave_the_disk_when_it_is_time(world, publisher):
+    folder = published(world, publisher)
+    world.change(
+        "UPDATE packages SET status = 'deleted'",
+        "INSERT INTO doomed_files SELECT name, 'p0', now() + interval '1 day' FROM files",
+    )
+    assert not publisher.remove_files()
+    world.change("DELETE FROM versions", "UPDATE doomed_files SET due = now()")
+    assert publisher.remove_files()
+    assert not (folder / "p0-1.0-py3-none-any.whl").exists()
+
+
+def test_a_doomed_file_that_was_published_again_stays(world, publisher):
+    folder = published(world, publisher)
+    world.change("INSERT INTO doomed_files SELECT name, 'p0', now() FROM files")
+    publisher.remove_files()
+    assert (folder / "p0-1.0-py3-none-any.whl").exists()
+    assert world.scalars("SELECT name FROM doomed_files") == []

@@ -348,6 +348,48 @@ def test_what_cannot_be_added_is_refused_in_words(words):
         read_requirement(*words)
 
 
+# What is followed
+
+
+LANES = "SELECT version, lane FROM versions ORDER BY 1"
+FOLLOW = "SELECT follow, policy FROM packages"
+
+
+def test_a_package_that_is_added_is_followed_and_its_versions_wanted(pypi, target, tell, rows):
+    for version in ("1.0", "1.1", "1.2"):
+        pypi.put(f"six-{version}.tar.gz")
+    assert tell("six").version == "1.2"
+    assert rows(FOLLOW) == [("listed", "all")]
+    assert rows(LANES) == [("1.0", 2), ("1.1", 2), ("1.2", 0)]
+    assert len(rows(WAITING)) == 3
+
+
+def test_a_version_that_is_pinned_is_all_that_is_built(pypi, target, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    pypi.put("six-1.1.tar.gz")
+    tell("six", "==1.0")
+    assert rows(FOLLOW) == [("", "all")]
+    assert rows(WAITING) == [("six", "1.0", 0)]
+
+
+def test_what_is_added_once_is_not_followed(pypi, target, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    pypi.put("six-1.1.tar.gz")
+    assert tell("six", is_once=True) == Added("six", "1.1", is_news=True)
+    assert rows(FOLLOW) == [("", "all")]
+    assert rows(WAITING) == [("six", "1.1", 0)]
+    assert tell("six").is_news
+    assert rows(LANES) == [("1.0", 2), ("1.1", 0)]
+
+
+def test_what_is_followed_with_all_of_pypi_is_built_as_listed_once_it_is_added(pypi, tell, rows):
+    pypi.put("six-1.0.tar.gz")
+    tell("six", is_once=True)
+    rows("UPDATE packages SET follow = 'all', policy = 'missing' RETURNING 1")
+    tell("six")
+    assert rows(FOLLOW) == [("listed", "all")]
+
+
 # Rules of a package
 
 

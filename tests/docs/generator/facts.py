@@ -11,7 +11,9 @@ from tests.docs.generator.blocks import table
 
 MIGRATIONS = Path(__file__).parents[3] / "sql" / "migrations"
 BENCHMARKS = Path(__file__).parents[3] / "docs" / "reference" / "benchmarks"
-TABLE = re.compile(r"CREATE TABLE (\w+) \((?:  -- (?P<why>[^\n]*))?\n(?P<body>.*?)\n\);", re.DOTALL)
+TABLE = re.compile(
+    r"CREATE (?:UNLOGGED )?TABLE (\w+) \((?:  -- (?P<why>[^\n]*))?\n(?P<body>.*?)\n\);", re.DOTALL
+)
 ALTERED = re.compile(r"^ALTER TABLE (\w+)\s(.*?;(?:  --[^\n]*)?)$", re.DOTALL | re.MULTILINE)
 INDEX = re.compile(
     r"^CREATE (?P<unique>UNIQUE )?INDEX (?P<name>\w+) ON (\w+) (?P<what>\(.*?);$",
