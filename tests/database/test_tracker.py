@@ -277,7 +277,6 @@ def test_a_project_that_is_gone_is_neither_known_nor_built_nor_shown(follower, h
     assert (status(follower), versions(follower)) == (["deleted"], [])
     assert not waiting(follower)
     assert follower.farm.scalars("SELECT count(*) FROM page_jobs") == [1]
-    assert sorted(follower.farm.scalars("SELECT page FROM site_jobs")) == ["home", "simple"]
 
 
 def test_a_running_build_of_a_project_that_is_gone_ends(follower, happens):
