@@ -18,7 +18,7 @@ PYPI = [
 ]
 PAGES = ["chameleon>=4.5,<5", "jinja2>=3.1,<4"]
 
-MASTER = [*WIRE, *DATABASE, *PYPI, *PAGES]
+MASTER = [*WIRE, *DATABASE, *PYPI, *PAGES, "requirements-parser>=0.11,<1"]
 SLAVE = [*WIRE, "requests>=2.31,<3", "pyproject-hooks>=1.2,<2", "uv>=0.9", "psutil>=5.9,<8"]
 MONITOR = [*WIRE, "textual>=6,<9"]
 FARM = [

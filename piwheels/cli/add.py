@@ -5,12 +5,15 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from piwheels.cli.asking import add_asking, as_json, ask
 from piwheels.cli.options import FAILED, BadUsage, Parser, add_yes, confirm, run
+from piwheels.cli.requirements_file import read_requirements
+from piwheels.model.errors import PiwheelsError, Unavailable
 from piwheels.model.names import normalize
 from piwheels.protocol.admin import Add, Added, Rules
 
@@ -22,8 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser("piw-add", "Ask the master to build a package, or never to.")
-    parser.add_argument("package", help="a name, or a requirement such as six==1.16.0")
+    parser.add_argument("package", nargs="?", help="a name, or a requirement such as six==1.16.0")
     parser.add_argument("version", nargs="?", help="this version instead of the newest")
+    parser.add_argument(
+        "-r",
+        "--requirements",
+        metavar="FILE",
+        type=Path,
+        help="all that a file of requirements names, as pip reads it",
+    )
     skip = parser.add_mutually_exclusive_group()
     skip.add_argument(
         "-s", "--skip", metavar="REASON", help="never build the package, or just the version"
@@ -66,11 +76,53 @@ def _add_rules(parser: Parser) -> None:
 
 def add(options: argparse.Namespace) -> int:
     """Do what *options* say; return the exit status."""
-    request = read_request(options)
+    if options.requirements is None:
+        if options.package is None:
+            raise BadUsage("nothing to add: name a package, or a file with --requirements")
+        _ask(options, _request(options, *read_requirement(options.package, options.version)))
+        return 0
+    return _add_all(options)
+
+
+def _add_all(options: argparse.Namespace) -> int:
+    """One after the other; what cannot be added holds up no other."""
+    _check_alone(options)
+    named, notes = read_requirements(options.requirements)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    failed = 0
+    for package, specifier in named:
+        try:
+            _ask(options, _request(options, package, specifier))
+        except Unavailable:
+            raise  # so would be all others
+        except PiwheelsError as error:
+            failed += 1
+            print(f"{package}{specifier}: {error}", file=sys.stderr)
+    if failed:
+        print(
+            f"{failed} of {len(named)} could not be added: mend these, and say it again; "
+            "what was added stays",
+            file=sys.stderr,
+        )
+    return FAILED if failed else 0
+
+
+def _check_alone(options: argparse.Namespace) -> None:
+    """What concerns one package cannot be meant for all of a file. Raise BadUsage."""
+    if options.package is not None:
+        raise BadUsage(f"{options.package} and --requirements: give one of them")
+    for name in ("skip", "unskip", "description", "alias"):
+        if getattr(options, name):
+            raise BadUsage(f"--{name} is for one package: say it without --requirements")
+
+
+def _ask(options: argparse.Namespace, request: Add) -> None:
+    """Ask for it, once the operator is sure, and tell what came of it. Raise PiwheelsError."""
     if request.skip and not request.is_dry_run:
         what = f"{request.package} {request.specifier}".strip()
         if not confirm(f"Never build {what} again?", options.yes):
-            return FAILED
+            raise PiwheelsError("nothing was changed")
     answer: Added = ask(options, "import", request)
     if options.json:
         print(json.dumps(as_json(answer)))
@@ -78,12 +130,10 @@ def add(options: argparse.Namespace) -> int:
         print(f"note: {warning}", file=sys.stderr)
     if not options.json:
         print(in_words(request, answer))
-    return 0
 
 
-def read_request(options: argparse.Namespace) -> Add:
+def _request(options: argparse.Namespace, package: str, specifier: str) -> Add:
     """What to ask the master. Raise BadUsage, BadName."""
-    package, specifier = read_requirement(options.package, options.version)
     return Add(
         package,
         specifier,

@@ -463,3 +463,56 @@ def test_piw_add_keeps_a_number_of_versions_or_all(keep):
 def test_piw_add_that_fails_answers_in_json_too(admin):
     done = piw_add("seven", "--json", PIW_IMPORT_QUEUE=admin.address)
     assert (done.returncode, json.loads(done.stdout)["hint"]) == (1, "check the spelling")
+
+
+# Files of requirements
+
+
+def add_file(admin, tmp_path, lines, *arguments):
+    file = tmp_path / "requirements.txt"
+    file.write_text(lines)
+    return piw_add("--requirements", str(file), *arguments, PIW_IMPORT_QUEUE=admin.address)
+
+
+def test_all_that_a_file_of_requirements_names_is_added(admin, pypi, rows, target, tmp_path):
+    for name in ("six-1.0", "six-1.1", "attrs-2", "django-4.2"):
+        pypi.put(f"{name}.tar.gz", name.encode())
+    (tmp_path / "more.txt").write_text("attrs\n")
+    lines = "six==1.0 \\\n  --hash=sha256:abc  # why\n-r more.txt\nDjango[x]>=4; os_name\n"
+    done = add_file(admin, tmp_path, lines.replace("os_name", 'os_name == "posix"'))
+    assert (done.returncode, done.stderr) == (0, "")
+    followed = "SELECT name, version, follow FROM versions JOIN packages USING (package_id)"
+    assert rows(f"{followed} WHERE lane = 0 ORDER BY name") == [
+        ("attrs", "2", "listed"),
+        ("django", "4.2", ""),
+        ("six", "1.0", ""),
+    ]
+
+
+def test_what_cannot_be_added_holds_up_nothing_else_of_the_file(admin, pypi, tmp_path):
+    pypi.put("six-1.0.tar.gz", b"six")
+    done = add_file(admin, tmp_path, "unheard-of\ngit+https://x.example/y.git#egg=y\nsix\n")
+    assert done.returncode == 1
+    assert "six 1.0 will be built" in done.stdout
+    assert "unheard-of: there is no project unheard-of" in done.stderr
+    assert "not from an index: git+https://x.example/y.git" in done.stderr
+    assert "1 of 2 could not be added" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "names no package"),
+        ("six ==== 1\n", "is no file of requirements"),
+        ("-r missing.txt\n", "cannot read"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_adds_nothing(admin, rows, tmp_path, lines, said):
+    done = add_file(admin, tmp_path, lines)
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert rows("SELECT count(*) FROM packages") == [(0,)]
+
+
+def test_what_is_for_one_package_is_not_said_of_a_file(admin, tmp_path):
+    assert "--skip is for one package" in add_file(admin, tmp_path, "six\n", "--skip", "x").stderr
+    assert "give one of them" in add_file(admin, tmp_path, "six\n", "six").stderr
