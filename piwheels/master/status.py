@@ -19,6 +19,7 @@ from piwheels.protocol.status import (
     FROM_STATUS,
     Ended,
     Farm,
+    Following,
     Running,
     Waiting,
 )
@@ -77,6 +78,7 @@ class Status:
             running=tuple(Running(**row) for row in rows["running"]),
             ended=tuple(_ended(row) for row in rows["ended"]),
             slaves=tuple(status_of(row, now) for row in found),
+            following=Following(**rows["following"][0]),
         )
 
 

@@ -1,6 +1,6 @@
 """What the status service tells monitors: the whole farm, now."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
@@ -67,6 +67,24 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """How far PyPI was followed. serial: all that its journal named up to it is in the database.
+
+    projects: still to be read; of more than 10,000, so many. compared: when its list of all
+    projects last was, None: never; what that found: unknown, new projects; stale, projects that
+    had changed without the journal telling; absent, projects that it did not list any more.
+    """
+
+    serial: Count = 0
+    projects: Count = 0
+    has_journal: bool = True
+    compared: datetime | None = None
+    unknown: Count = 0
+    stale: Count = 0
+    absent: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Farm:
     """The farm at *moment*. queued: builds that may begin soon; waiting: the first of all.
 
@@ -81,6 +99,7 @@ class Farm:
     running: Annotated[tuple[Running, ...], Length(max=2_000)]
     ended: Annotated[tuple[Ended, ...], Length(max=100)]
     slaves: Annotated[tuple[SlaveStatus, ...], Length(max=2_000)]
+    following: Following = field(default_factory=Following)
 
 
 FROM_STATUS = Vocabulary(Farm)

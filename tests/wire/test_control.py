@@ -2,6 +2,7 @@
 
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from piwheels.protocol.control import (
     Resume,
     Skip,
 )
-from piwheels.protocol.status import FROM_STATUS
+from piwheels.protocol.status import FROM_STATUS, Following
 from piwheels.transport import Subscriber, Talker, Waiter
 
 WISHES = "SELECT label, wish FROM slaves ORDER BY label"
@@ -148,6 +149,20 @@ def test_monitors_are_told_the_same(operated, slaves):
         ("two", "paused"),
     ]
     assert [each.package for each in farm.running] == ["six"]
+
+
+def test_monitors_are_told_how_far_pypi_was_followed_and_what_the_journal_missed(operated):
+    operated.execute(
+        "UPDATE tracking SET serial = 9, compared = '2026-01-02T03:04:05Z', unknown = 1, stale = 2"
+    )
+    operated.execute("INSERT INTO project_jobs (name, serial, reason) VALUES ('six', 8, 'test')")
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert operated.status.farm().following == Following(7, 1, True, moment, 1, 2, 0)
+
+
+def test_monitors_are_told_so_if_nothing_was_followed_yet(operated):
+    assert operated.status.farm().following == Following()
+    assert FROM_STATUS.decode(FROM_STATUS.encode(operated.status.farm())).following == Following()
 
 
 def test_only_its_owner_may_open_the_control_socket(operated):
