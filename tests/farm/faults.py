@@ -48,7 +48,7 @@ GLANCE = 0.01  # seconds between two looks at the database
 HALF_WAY = 1_000_000  # bytes; of a large wheel about a third
 TRIES = 5  # for a build to be still at its inspection when the blow falls
 GATED = (Phase.FETCHING, Phase.PREPARING, Phase.BUILDING)
-SERVICES = ("dispatcher", "receiver", "keeper", "admin", "status", "publisher")
+SERVICES = ("dispatcher", "receiver", "keeper", "admin", "status", "publisher", "tracker")
 PROGRAMS = ("master", "web", "postgresql")
 MOMENTS = {  # commits, by what they enter
     "grant": "INSERT ON leases",
