@@ -70,11 +70,3 @@ SELECT build_id, packages.name AS package, version, targets.name AS target, outc
 FROM builds JOIN versions USING (version_id) JOIN packages USING (package_id)
 JOIN targets USING (target_id)
 ORDER BY ended DESC LIMIT 100;
-
--- name: following
-SELECT GREATEST(0, LEAST(serial, (
-        SELECT min(serial) - 1 FROM project_jobs WHERE serial IS NOT NULL
-    ))) AS serial,
-    (SELECT count(*) FROM (SELECT FROM project_jobs LIMIT 10000) AS jobs) AS projects,
-    has_journal, NULLIF(compared, '-infinity') AS compared, unknown, stale, absent
-FROM tracking;

@@ -45,11 +45,12 @@ WHERE project_jobs.name = said.name
     AND (project_jobs.serial IS NULL OR said.serial IS NULL OR project_jobs.serial <= said.serial);
 
 -- name: left
-SELECT count(*) FROM project_jobs;
+SELECT count(*) FROM (SELECT FROM project_jobs LIMIT :most) AS jobs;
 
 -- name: progress
 -- applied: all changes up to this serial are in the database.
-SELECT serial, began, has_journal, compared, counted, unknown, stale, absent,
+SELECT serial, began, has_journal, NULLIF(compared, '-infinity') AS compared,
+    unknown, stale, absent,
     LEAST(serial, (SELECT min(serial) - 1 FROM project_jobs WHERE serial IS NOT NULL)) AS applied
 FROM tracking;
 

@@ -4,13 +4,6 @@
 -- Two writers of one package take turns from here on.
 SELECT package_id, skip, summary FROM packages WHERE name = :name FOR NO KEY UPDATE;
 
--- name: put_names
--- A spelling stays with the package that had it first.
-INSERT INTO package_names (name, package_id)
-SELECT DISTINCT name, CAST(:package_id AS integer) FROM unnest(CAST(:names AS text[])) AS name ORDER BY name
-ON CONFLICT (name) DO UPDATE SET last_seen = now()
-WHERE package_names.package_id = EXCLUDED.package_id;
-
 -- name: names_of_others
 SELECT package_names.name, packages.name AS package
 FROM package_names JOIN packages USING (package_id)
@@ -45,8 +38,3 @@ UPDATE packages SET summary = :summary WHERE package_id = :package_id;
 
 -- name: pythons
 SELECT DISTINCT python FROM targets WHERE active;
-
--- name: request_page
-INSERT INTO page_jobs (package_id, reason, requested) VALUES (:package_id, :reason, now())
-ON CONFLICT (package_id) DO UPDATE SET
-    requested = EXCLUDED.requested, reason = EXCLUDED.reason, not_before = '-infinity';

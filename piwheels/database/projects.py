@@ -89,7 +89,15 @@ def apply(connection: Connection, updates: Sequence[Update]) -> set[int]:
     changed = _put_versions(connection, updates)
     changed |= _want(connection, list(_unchanged(updates)))
     _update(connection, updates)
-    _put_names(connection, updates)
+    put_names(
+        connection,
+        [
+            (name, each.project.package_id)
+            for each in updates
+            if each.is_news
+            for name in {each.project.name, each.project.display_name}
+        ],
+    )
     news = [each.project.package_id for each in updates if each.changes.versions]
     if news:
         queue.judge_siblings(connection, news)
@@ -100,6 +108,16 @@ def apply(connection: Connection, updates: Sequence[Update]) -> set[int]:
 def want(connection: Connection, package_id: int, lanes: Mapping[str, int]) -> set[int]:
     """Want versions that nobody wants yet; return the ids of those."""
     return _want(connection, [(package_id, *each) for each in lanes.items()])
+
+
+def put_names(connection: Connection, names: Collection[tuple[str, int]]) -> None:
+    """Let these names lead to these packages, unless they lead to others already."""
+    if names:
+        parameters = {
+            "names": [name for name, _ in names],
+            "package_ids": [package_id for _, package_id in names],
+        }
+        connection.execute(statement("projects", "put_names"), parameters)
 
 
 def lease_ids(connection: Connection, package_ids: Collection[int]) -> list[int]:
@@ -220,21 +238,6 @@ def _update(connection: Connection, updates: Sequence[Update]) -> None:
         "is_news": [each.is_news for each in updates],
     }
     connection.execute(statement("projects", "update"), parameters)
-
-
-def _put_names(connection: Connection, updates: Sequence[Update]) -> None:
-    said = [
-        (name, each.project.package_id)
-        for each in updates
-        if each.is_news
-        for name in {each.project.name, each.project.display_name}
-    ]
-    if said:
-        parameters = {
-            "names": [name for name, _ in said],
-            "package_ids": [package_id for _, package_id in said],
-        }
-        connection.execute(statement("projects", "put_names"), parameters)
 
 
 def _row(version: ProjectVersion, numbers: Mapping[frozenset[str], int]) -> dict[str, Any]:

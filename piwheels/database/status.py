@@ -22,7 +22,6 @@ def snapshot(connection: Connection, largest: int) -> dict[str, Any]:
             "running": {},
             "waiting": {"largest": largest},
             "ended": {},
-            "following": {},
         }.items()
     }
     return {**{name: int(count) for name, count in counts.items()}, **lists}

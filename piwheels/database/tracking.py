@@ -17,15 +17,15 @@ class Progress:
     """How far PyPI was followed. serial: all that the journal named up to it became a job;
     applied: and is in the database, too. began: to follow all of PyPI.
 
-    unknown, stale, absent: what the last comparison with PyPI's list found; see the schema.
+    compared: None: never; unknown, stale, absent: what the last comparison with PyPI's list
+    found; see the schema.
     """
 
     serial: int
     applied: int
     began: datetime
     has_journal: bool
-    compared: datetime
-    counted: datetime
+    compared: datetime | None
     unknown: int
     stale: int
     absent: int
@@ -103,9 +103,9 @@ def done(connection: Connection, serials: Mapping[str, int | None]) -> None:
         connection.execute(statement("tracking", "done"), parameters)
 
 
-def left(connection: Connection) -> int:
-    """How many jobs there are, due or not."""
-    return int(connection.execute(statement("tracking", "left")).scalar_one())
+def left(connection: Connection, most: int | None = None) -> int:
+    """How many jobs there are, due or not; *most*: more need not be counted."""
+    return int(connection.execute(statement("tracking", "left"), {"most": most}).scalar_one())
 
 
 def enter_polls(connection: Connection, batch: int) -> int:

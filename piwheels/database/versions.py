@@ -98,7 +98,7 @@ def apply(connection: Connection, page: ProjectPage, changes: Changes) -> set[in
     Return the ids of the versions that this changed; doing it again changes none. A page
     older than the one on record changes nothing. It is read again soon.
     """
-    enter(connection, page)
+    projects.enter(connection, [page])
     project = projects.hold(connection, [page.package])[page.package]
     if page.serial is not None and page.serial < project.serial:
         return set()
@@ -149,16 +149,10 @@ def add_names(connection: Connection, package_id: int, names: Collection[str]) -
         raise NameTaken(f"the name {name} already leads to {package}: choose another")
     present = connection.execute(statement("versions", "names"), {"package_id": package_id})
     news = set(names) - set(present.scalars())
-    connection.execute(statement("versions", "put_names"), parameters)
+    projects.put_names(connection, [(name, package_id) for name in names])
     return news
 
 
 def active_pythons(connection: Connection) -> set[str]:
     """The full Python versions of all targets that are built for."""
     return set(connection.execute(statement("versions", "pythons")).scalars())
-
-
-def request_page(connection: Connection, package_id: int, reason: str) -> None:
-    """Ask the publisher for the pages of one package."""
-    parameters = {"package_id": package_id, "reason": reason}
-    connection.execute(statement("versions", "request_page"), parameters)

@@ -40,7 +40,7 @@ class Adding:
         self._set_rules()
         bring_in_line(self.connection, self.changed)
         if self.is_news:
-            versions.request_page(self.connection, self.package_id, "piw-add")
+            projects.request_pages(self.connection, [self.package_id], "piw-add")
         if version:
             self._warn_of_skips(version)
         return Added(self.page.package, version, self.is_news, _cut(self.warnings))

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from piwheels.database import tracking
 from piwheels.database.connection import transaction
-from piwheels.model.errors import BadName, Unavailable
+from piwheels.model.errors import Unavailable
 from piwheels.model.following import Mode
 from piwheels.model.names import normalize
 from piwheels.pypi import Journal, PyPI
@@ -100,15 +100,12 @@ def follow_needed(engine: Engine) -> list[str]:
 
 
 def _parts(projects: Iterable[tuple[str, int | None]]) -> Iterator[dict[str, int | None]]:
-    """The list in pieces, by normalized name; names that are none are left out."""
+    """The list in pieces, by normalized name."""
     rest = iter(projects)
     while found := list(islice(rest, PART)):
         part: dict[str, int | None] = {}
         for name, serial in found:
-            try:
-                package = normalize(name)
-            except BadName:
-                continue
+            package = normalize(name)
             part[package] = max(serial or 0, part.get(package) or 0) or None
         yield part
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from piwheels.database import slaves, standings, status
+from piwheels.database import slaves, standings, status, tracking
 from piwheels.database.connection import transaction
+from piwheels.database.tracking import Progress
 from piwheels.master.control import Control, status_of
 from piwheels.model.errors import Unavailable
 from piwheels.protocol.status import (
@@ -29,6 +30,7 @@ from piwheels.transport import Broadcaster, Waiter
 log = logging.getLogger(__name__)
 
 PERIOD = 0.5  # seconds
+MOST_PROJECTS = 10_000  # still to be read: more need not be counted
 SHARE = 10  # the farm is told so rarely that it takes one part in so many of the time,
 LONGEST = 5.0  # but not more rarely than that
 
@@ -69,6 +71,8 @@ class Status:
             now = standings.now(connection)
             rows = status.snapshot(connection, LARGEST_SIZE)
             found = slaves.slaves(connection)
+            progress = tracking.progress(connection)
+            projects = tracking.left(connection, MOST_PROJECTS)
         return Farm(
             moment=now,
             queued=rows["queued"],
@@ -78,9 +82,21 @@ class Status:
             running=tuple(Running(**row) for row in rows["running"]),
             ended=tuple(_ended(row) for row in rows["ended"]),
             slaves=tuple(status_of(row, now) for row in found),
-            following=Following(**rows["following"][0]),
+            following=_following(progress, projects),
         )
 
 
 def _ended(row: dict[str, Any]) -> Ended:
     return Ended(**{**row, "files": tuple(row["files"])[:20]})
+
+
+def _following(progress: Progress, projects: int) -> Following:
+    return Following(
+        serial=max(0, progress.applied),
+        projects=projects,
+        has_journal=progress.has_journal,
+        compared=progress.compared,
+        unknown=progress.unknown,
+        stale=progress.stale,
+        absent=progress.absent,
+    )

@@ -1,7 +1,6 @@
 """Asking PyPI, or whatever serves its simple API, for what it has."""
 
 from collections.abc import Iterator
-from typing import Self
 
 import requests
 from pypi_simple import ACCEPT_ANY, PYPI_SIMPLE_ENDPOINT, UnsupportedRepoVersionError
@@ -9,15 +8,7 @@ from pypi_simple import ACCEPT_ANY, PYPI_SIMPLE_ENDPOINT, UnsupportedRepoVersion
 from piwheels.model.errors import Unavailable
 from piwheels.model.names import normalize
 from piwheels.model.projects import ProjectPage
-from piwheels.pypi.connection import (
-    CONNECTIONS,
-    PATIENCE_SECONDS,
-    TIMEOUT_SECONDS,
-    USER_AGENT,
-    Connection,
-    first_line,
-    status_line,
-)
+from piwheels.pypi.connection import Connection, first_line, status_line
 from piwheels.pypi.errors import NoSuchProject, StalePage
 from piwheels.pypi.page import parse_page, read_page
 from piwheels.pypi.root import read_root
@@ -26,33 +17,15 @@ LARGEST_PAGE = 128 * 2**20  # bytes; the largest on PyPI has some 10 million
 LARGEST_ROOT = 2**30  # bytes; PyPI's has some 40 million, and is read as it comes
 
 
-class PyPI:
-    """A client of the simple API at *simple_url*, for any number of threads.
+class PyPI(Connection):
+    """A client of the simple API."""
 
-    The other arguments are those of Connection.
-    """
+    default_url = PYPI_SIMPLE_ENDPOINT
 
-    def __init__(
-        self,
-        simple_url: str = PYPI_SIMPLE_ENDPOINT,
-        user_agent: str = USER_AGENT,
-        pause: float = 2.0,
-        connections: int = CONNECTIONS,
-        timeouts: tuple[float, float] = TIMEOUT_SECONDS,
-        patience: float = PATIENCE_SECONDS,
-    ) -> None:
-        self.simple_url = simple_url.rstrip("/") + "/"
-        self.connection = Connection(user_agent, pause, connections, timeouts, patience)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connections."""
-        self.connection.close()
+    @property
+    def simple_url(self) -> str:
+        """The address of the root page."""
+        return self.url.rstrip("/") + "/"
 
     def project(self, name: str, serial: int | None = None) -> ProjectPage:
         """Return what PyPI has of project *name*.
@@ -62,11 +35,11 @@ class PyPI:
         """
         package = normalize(name)
         where = self.simple_url
-        with self.connection.ask(f"{where}{package}/", {"Accept": ACCEPT_ANY}) as response:
+        with self.ask(f"{where}{package}/", {"Accept": ACCEPT_ANY}) as response:
             if response.status_code == 404:
                 raise NoSuchProject(f"there is no project {package} on {where}: check the spelling")
             _check_status(where, response)
-            body = b"".join(self.connection.chunks(response, LARGEST_PAGE))
+            body = b"".join(self.chunks(response, LARGEST_PAGE))
         try:
             page = read_page(package, parse_page(package, response.url, response.headers, body))
         except (ValueError, RecursionError, UnsupportedRepoVersionError) as error:
@@ -88,9 +61,9 @@ class PyPI:
         Unavailable.
         """
         where = self.simple_url
-        with self.connection.ask(where, {"Accept": ACCEPT_ANY}) as response:
+        with self.ask(where, {"Accept": ACCEPT_ANY}) as response:
             _check_status(where, response)
-            chunks = self.connection.chunks(response, LARGEST_ROOT)
+            chunks = self.chunks(response, LARGEST_ROOT)
             try:
                 yield from read_root(response.headers.get("Content-Type", "text/html"), chunks)
             except (ValueError, UnsupportedRepoVersionError) as error:

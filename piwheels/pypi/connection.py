@@ -36,22 +36,26 @@ RESET = re.compile(r"\b(?:t|reset)\s*=\s*([0-9]{1,10})")  # RateLimit header fie
 
 
 class Connection:
-    """Connections to one server, for any number of threads.
+    """Connections to the server at *url*, for any number of threads.
 
-    user_agent: says who asks, so that its owner can complain. pause: seconds before the second
-    repetition of a request that failed; the first is made at once. connections: how many are
-    kept open. timeouts: seconds to connect, and between two bytes. patience: seconds for a
-    whole answer.
+    default_url: for the clients that have one. user_agent: says who asks, so that the server's
+    owner can complain. pause: seconds before the second repetition of a request that failed;
+    the first is made at once. connections: how many are kept open. timeouts: seconds to
+    connect, and between two bytes. patience: seconds for a whole answer.
     """
+
+    default_url = ""
 
     def __init__(
         self,
+        url: str | None = None,
         user_agent: str = USER_AGENT,
         pause: float = 2.0,
         connections: int = CONNECTIONS,
         timeouts: tuple[float, float] = TIMEOUT_SECONDS,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
+        self.url = self.default_url if url is None else url
         self.timeouts = timeouts
         self.patience = patience
         self.session = requests.Session()

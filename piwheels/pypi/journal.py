@@ -5,7 +5,7 @@ import re
 import xmlrpc.client
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeGuard
+from typing import Any, TypeGuard
 from urllib.parse import urljoin
 
 import requests
@@ -16,11 +16,7 @@ from pypi_simple import PYPI_SIMPLE_ENDPOINT
 from piwheels.model.errors import Unavailable
 from piwheels.model.names import is_name
 from piwheels.pypi.connection import (
-    CONNECTIONS,
-    PATIENCE_SECONDS,
-    TIMEOUT_SECONDS,
     UNSAID_PAUSE,
-    USER_AGENT,
     Connection,
     bounded_pause,
     first_line,
@@ -61,33 +57,10 @@ def journal_url(simple_url: str) -> str:
 JOURNAL_URL = journal_url(PYPI_SIMPLE_ENDPOINT)
 
 
-class Journal:
-    """The journal at *url*, for any number of threads. The other arguments: see Connection.
+class Journal(Connection):
+    """A client of the journal. Any call may raise NoJournal, RateLimited, Unavailable."""
 
-    Any call may raise NoJournal, RateLimited, Unavailable.
-    """
-
-    def __init__(
-        self,
-        url: str = JOURNAL_URL,
-        user_agent: str = USER_AGENT,
-        pause: float = 2.0,
-        connections: int = CONNECTIONS,
-        timeouts: tuple[float, float] = TIMEOUT_SECONDS,
-        patience: float = PATIENCE_SECONDS,
-    ) -> None:
-        self.url = url
-        self.connection = Connection(user_agent, pause, connections, timeouts, patience)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End the connections."""
-        self.connection.close()
+    default_url = JOURNAL_URL
 
     def last_serial(self) -> int:
         """Return the serial of the last entry, 0 if there is none."""
@@ -114,7 +87,7 @@ class Journal:
     def _call(self, method: str, *arguments: int) -> Any:
         question = xmlrpc.client.dumps(arguments, method).encode()
         headers = {"Content-Type": "text/xml", "Accept": "text/xml"}
-        with self.connection.ask(self.url, headers, question) as response:
+        with self.ask(self.url, headers, question) as response:
             if response.status_code in ABSENT:
                 raise NoJournal(f"{self.url} answers {status_line(response)}: it keeps no journal")
             if response.status_code != 200:
@@ -129,7 +102,7 @@ class Journal:
         parser = DefusedExpatParser(answer, forbid_dtd=True)  # so no entities, no bombs of them
         head = b""
         try:
-            for chunk in self.connection.chunks(response, LARGEST_ANSWER):
+            for chunk in self.chunks(response, LARGEST_ANSWER):
                 head = head or chunk.lstrip()[:9]
                 parser.feed(chunk)
             parser.close()

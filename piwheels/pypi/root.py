@@ -9,9 +9,8 @@ from mailbits import ContentType
 from pypi_simple import parse_links_stream
 
 from piwheels.model.names import is_name
+from piwheels.pypi.page import HTML, JSON
 
-JSON = "application/vnd.pypi.simple.v1+json"
-HTML = ("application/vnd.pypi.simple.v1+html", "text/html")
 LARGEST_SERIAL = 2**63 - 1  # the database's limit
 LONGEST_ENTRY = 200_000  # bytes between the end of one project and the end of the next
 

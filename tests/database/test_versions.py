@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from piwheels.database import versions
+from piwheels.database import projects, versions
 from piwheels.database.connection import connect, transaction
 from piwheels.database.schema import initialize
 from piwheels.model.builds import Sdist
@@ -162,8 +162,8 @@ def test_a_page_is_asked_for_once_however_often(engine):
     write_down(engine, page())
     with transaction(engine) as connection:
         six = versions.get_package(connection, "six").package_id
-        versions.request_page(connection, six, "first")
-        versions.request_page(connection, six, "second")
+        projects.request_pages(connection, [six], "first")
+        projects.request_pages(connection, [six], "second")
     assert ask(engine, "SELECT reason FROM page_jobs") == [("second",)]
 
 

@@ -77,7 +77,7 @@ def test_names_may_hold_what_xml_gives_a_meaning_to(pypi, journal):
 
 def test_a_long_journal_is_read_in_several_turns(pypi, journal):
     pypi.catalogue = Generated(2_000)
-    journal.connection.patience = 600.0
+    journal.patience = 600.0
     first = journal.since(0)
     assert len(first) == ROWS
     rest = journal.since(first[-1].serial)
@@ -256,14 +256,14 @@ def test_an_answer_of_impossible_depth_ends(pypi, journal):
 
 
 def test_an_answer_without_end_is_given_up(pypi, journal):
-    journal.connection.patience = 600.0
+    journal.patience = 600.0
     pypi.fail("/pypi", Answer(chain([b"<methodResponse>"], repeat(b" " * 100_000)), XML))
     with pytest.raises(Unavailable, match=r"sends more than \d+ bytes"):
         journal.since(0)
 
 
 def test_a_million_rows_do_not_stop_it(pypi, journal):
-    journal.connection.patience = 600.0
+    journal.patience = 600.0
     ends = [end.encode() for end in XML_ROWS]
     rows = repeat(b"<value><array><data/></array></value>" * 1000, 1000)
     pypi.fail("/pypi", Answer(chain(ends[:1], rows, ends[1:]), XML))
@@ -287,7 +287,7 @@ def test_a_server_that_stalls_is_given_up(pypi, journal, after):
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(pypi, journal):
-    journal.connection.patience = 0.1
+    journal.patience = 0.1
     pypi.fail("/pypi", Trickle())
     with pytest.raises(Unavailable, match="too slowly"):
         journal.since(0)

@@ -163,7 +163,7 @@ def test_a_server_that_stalls_is_given_up(pypi, client, after):
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(pypi, client):
-    client.connection.patience = 0.1
+    client.patience = 0.1
     pypi.fail(PAGE, Trickle())
     with pytest.raises(Unavailable, match="too slowly"):
         client.project("six")

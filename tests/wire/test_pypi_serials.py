@@ -172,7 +172,7 @@ def test_an_entry_without_end_is_given_up(pypi, client, begin, content_type):
 
 
 def test_a_list_without_end_is_given_up(pypi, client):
-    client.connection.patience = 0.2
+    client.patience = 0.2
     entries = (b'{"name":"a%d"},' % number * 1_000 for number in count())
     pypi.fail("/simple/", Answer(chain([HEAD], entries), JSON))
     with pytest.raises(Unavailable, match="too slowly"):
@@ -204,7 +204,7 @@ def test_a_server_that_stalls_is_given_up(pypi, client, after):
 
 
 def test_a_server_that_sends_a_byte_now_and_then_is_given_up(pypi, client):
-    client.connection.patience = 0.1
+    client.patience = 0.1
     pypi.fail("/simple/", Trickle())
     with pytest.raises(Unavailable):
         read(client)
